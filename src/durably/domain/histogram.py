@@ -1,0 +1,33 @@
+"""Durations in logarithmic buckets: small, mergeable, a percentile within 5 percent."""
+
+import math
+from collections.abc import Iterable, Mapping
+
+_GROWTH = math.log(1.1)
+_SMALLEST = 1e-6
+
+
+def bucket_of(seconds: float) -> int:
+    """The bucket of a duration; bucket *n* covers 1.1**n to 1.1**(n+1) microseconds."""
+    return int(math.log(max(seconds, _SMALLEST) / _SMALLEST) / _GROWTH)
+
+
+def merge(histograms: Iterable[Mapping[int, int]]) -> dict[int, int]:
+    """The sum of several histograms."""
+    total: dict[int, int] = {}
+    for histogram in histograms:
+        for bucket, count in histogram.items():
+            total[bucket] = total.get(bucket, 0) + count
+    return total
+
+
+def percentile(histogram: Mapping[int, int], share: float) -> float:
+    """The duration in seconds that *share* (0 to 1) of the entries do not exceed; 0 when empty."""
+    left = math.ceil(sum(histogram.values()) * share)
+    if left == 0:
+        return 0.0
+    for bucket in sorted(histogram):
+        left -= histogram[bucket]
+        if left <= 0:
+            break
+    return _SMALLEST * math.exp((bucket + 0.5) * _GROWTH)  # the middle of the bucket

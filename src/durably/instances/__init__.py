@@ -1,0 +1,1 @@
+"""The instance service: GPU instances created, watched and deleted by jobs."""

@@ -1,0 +1,1 @@
+"""The stores. None knows another; `durably.store` says what each must do."""

@@ -1,0 +1,614 @@
+"""The store in memory: nothing survives the process. The reference that the others are compared with.
+
+It is written to be read: every operation is a plain function over dictionaries, without an await
+between its first read and its last write. A lock admits the heartbeat's thread.
+"""
+
+import asyncio
+import heapq
+import itertools
+import threading
+from collections import Counter, defaultdict
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass, field
+from typing import Any, NoReturn
+
+import msgspec
+
+from durably.domain import transitions
+from durably.domain.claiming import Candidate, Claim, Lane, candidate, choose
+from durably.domain.clock import Clock, SystemClock
+from durably.domain.errors import (
+    JobNotFoundError,
+    StoreClosedError,
+    UniqueKeyTakenError,
+    VersionConflictError,
+)
+from durably.domain.job import (
+    LEASED,
+    STATES_OF,
+    Draft,
+    Job,
+    JobPriority,
+    JobRecord,
+    JobStatus,
+    Progress,
+    State,
+)
+from durably.domain.outcome import (
+    NO_CHANGES,
+    Changes,
+    Event,
+    Lease,
+    Outcome,
+    OutcomeKind,
+    Put,
+    Record,
+)
+from durably.store import (
+    ACTIVITY_KEPT_S,
+    ACTIVITY_WINDOW_S,
+    Activity,
+    Capabilities,
+    Claimed,
+    Counted,
+    Exchanged,
+    Notice,
+    NoticeKind,
+    Refusal,
+    Rescued,
+    StoreStats,
+    Transaction,
+    WorkerInfo,
+    WorkerState,
+    refusal_error,
+)
+
+RESCUE_BATCH = 500
+
+_LaneKey = tuple[str, str, bool, int]
+"""Queue, type, suspect, priority."""
+_Place = tuple[int, int]
+"""When a job became ready and its sequence number: its place in the lane."""
+
+
+@dataclass
+class _Worker:
+    info: WorkerInfo
+    expires: float
+    held: dict[int, JobRecord] = field(default_factory=dict)
+
+    @property
+    def name(self) -> str:
+        return f"{self.info.host}:{self.info.pid}"
+
+
+class MemoryStore:
+    """Jobs in dictionaries. Share it between services by passing the object, not the URL."""
+
+    url = "memory://"
+    capabilities = Capabilities(durable=False, sql=False)
+
+    def __init__(self, *, clock: Clock | None = None) -> None:
+        self._clock = clock or SystemClock()
+        self._lock = threading.RLock()
+        self._opened = 0
+        self._listeners: list[Callable[[Notice], None]] = []
+        self._seq = itertools.count(1)
+        self._token = itertools.count(1)
+        self._worker_ids = itertools.count(1)
+        self._jobs: dict[int, JobRecord] = {}
+        self._by_id: dict[str, JobRecord] = {}
+        self._unique: dict[tuple[str, str], JobRecord] = {}
+        self._lanes: defaultdict[_LaneKey, list[_Place]] = defaultdict(list)
+        self._scheduled: list[_Place] = []
+        self._steps: defaultdict[str, dict[str, str]] = defaultdict(dict)
+        self._workers: dict[int, _Worker] = {}
+        self._paused: set[str] = set()
+        self._counts: Counter[tuple[str, str, int]] = Counter()
+        self._activity: dict[tuple[int, int], Activity] = {}
+        self._late_outcomes = 0
+        self._records: dict[tuple[str, str], tuple[int, str]] = {}
+        self._events: list[tuple[int, int, str, str, str]] = []
+        self._notices: list[Notice] = []
+
+    async def open(self) -> None:
+        """See `Store.open`."""
+        self._opened += 1
+
+    async def close(self) -> None:
+        """See `Store.close`. The jobs stay for as long as the object lives."""
+        self._opened -= 1
+
+    def subscribe(self, listener: Callable[[Notice], None]) -> Callable[[], None]:
+        """See `Store.subscribe`."""
+        self._listeners.append(listener)
+        return lambda: self._listeners.remove(listener)
+
+    # Producing
+
+    async def enqueue(self, jobs: Sequence[Draft], changes: Changes = NO_CHANGES) -> list[Job]:
+        """See `Store.enqueue`."""
+        with self._transaction() as now:
+            self._check_versions(changes)
+            records = [self._insert(draft, now) for draft in jobs]
+            self._apply(changes, now)
+            return [record.to_job() for record in records]
+
+    async def enqueue_in(self, connection: object, jobs: Sequence[Draft]) -> NoReturn:  # noqa: ARG002  # the protocol's
+        """See `Store.enqueue_in`: there is no SQL here."""
+        raise TypeError(
+            f"memory:// has no SQL connections, got {type(connection).__name__};"
+            " use a sqlite:/// store"
+        )
+
+    # Working
+
+    async def register(self, info: WorkerInfo) -> int:
+        """See `Store.register`."""
+        with self._transaction():
+            number = next(self._worker_ids)
+            self._workers[number] = _Worker(info, self._clock.monotonic() + info.lease_s)
+            return number
+
+    async def announce(self, worker: int, info: WorkerInfo) -> None:
+        """See `Store.announce`."""
+        with self._transaction():
+            if worker in self._workers:
+                self._workers[worker].info = info
+
+    async def exchange(
+        self,
+        worker: int,
+        *,
+        outcomes: Sequence[Outcome] = (),
+        started: Sequence[Lease] = (),
+        held: Sequence[Lease] | None = None,
+        claim: Claim | None = None,
+        activity: Activity | None = None,
+    ) -> Exchanged:
+        """See `Store.exchange`."""
+        with self._transaction() as now:
+            refused = self._record(outcomes, now)
+            for lease in started:
+                record = self._jobs.get(lease.ref)
+                if transitions.owns(record, lease.token) and record.state == State.RESERVED:
+                    self._change(record, transitions.begin, now)
+            if activity is not None:
+                self._activity[worker, activity.window] = activity
+            me = self._workers.get(worker)
+            if me is None:
+                return Exchanged(refused=refused, lost=True)
+            if held is not None:
+                self._return_unknown(me, held, now)
+            due_in = self._stage(now)
+            claimed = self._claim(worker, me, claim, now) if claim else ()
+            return Exchanged(
+                refused=refused,
+                claimed=claimed,
+                cancel=tuple(r.id for r in me.held.values() if r.cancel_requested),
+                due_in_s=due_in,
+                more=claim is not None and len(claimed) >= claim.start + claim.reserve > 0,
+            )
+
+    async def checkpoint(
+        self,
+        lease: Lease,
+        *,
+        progress: Progress | None = None,
+        step: tuple[str, str] | None = None,
+        changes: Changes = NO_CHANGES,
+    ) -> None:
+        """See `Store.checkpoint`."""
+        with self._transaction() as now:
+            record = self._owned(lease)
+            self._check_versions(changes)
+            if progress is not None:
+                record.progress = msgspec.json.encode(progress).decode()
+            if step is not None:
+                self._steps[record.id][step[0]] = step[1]
+            self._apply(changes, now)
+
+    async def steps(self, job_id: str) -> dict[str, str]:
+        """See `Store.steps`."""
+        return dict(self._steps.get(job_id, ()))
+
+    @asynccontextmanager
+    async def complete(
+        self, lease: Lease, finish: Callable[[], Outcome]
+    ) -> AsyncIterator[Transaction]:
+        """See `Store.complete`: without SQL, all or nothing all the same."""
+        self._owned(lease)
+        yield _NoSql()
+        with self._transaction() as now:
+            refused = self._record([finish()], now)
+        if refused:
+            raise refusal_error(refused[0], lease)
+
+    def renew(self, worker: int) -> bool:
+        """See `Store.renew`."""
+        with self._lock:
+            me = self._workers.get(worker)
+            if me is not None:
+                me.expires = self._clock.monotonic() + me.info.lease_s
+            return me is not None
+
+    async def rescue(self, worker: int | None = None) -> Rescued:
+        """See `Store.rescue`. Without processes, dead is who holds jobs past its lease."""
+        with self._transaction() as now:
+            dead = [
+                (number, other)
+                for number, other in self._workers.items()
+                if number != worker and other.held and other.expires <= self._clock.monotonic()
+            ]
+            states = Counter[int]()
+            for number, other in dead:
+                for record in list(other.held.values())[:RESCUE_BATCH]:
+                    self._change(record, transitions.crash, f"{other.name}:{number}", now)
+                    states[record.state] += 1
+                if not other.held:
+                    del self._workers[number]
+            return Rescued(
+                workers=tuple(f"{other.name}:{number}" for number, other in dead),
+                ready=states[State.READY],
+                final=states[State.FAILED] + states[State.CANCELLED],
+            )
+
+    async def resign(self, worker: int) -> None:
+        """See `Store.resign`."""
+        with self._transaction() as now:
+            me = self._workers.get(worker)
+            if me is not None:
+                self._return_unknown(me, (), now)
+                del self._workers[worker]
+
+    # Records and events
+
+    async def write(self, changes: Changes) -> None:
+        """See `Store.write`."""
+        with self._transaction() as now:
+            self._check_versions(changes)
+            self._apply(changes, now)
+
+    async def record(self, kind: str, id: str) -> Record | None:
+        """See `Store.record`."""
+        found = self._records.get((kind, id))
+        return None if found is None else _to_record(kind, id, *found)
+
+    async def records(
+        self, kind: str, *, limit: int = 100, after: str | None = None, newest_first: bool = False
+    ) -> list[Record]:
+        """See `Store.records`."""
+        ids = sorted((i for k, i in self._records if k == kind), reverse=newest_first)
+        if after is not None:
+            ids = [i for i in ids if (i < after if newest_first else i > after)]
+        return [_to_record(kind, i, *self._records[kind, i]) for i in ids[:limit]]
+
+    async def count_records(self, kind: str) -> int:
+        """See `Store.count_records`."""
+        return sum(1 for k, _ in self._records if k == kind)
+
+    async def events(
+        self, *, after: int = 0, subject: str | None = None, limit: int = 100
+    ) -> list[Event]:
+        """See `Store.events`."""
+        matching = (e for e in self._events[after:] if subject is None or e[3] == subject)
+        return [
+            Event(id=number, at_us=at, topic=topic, subject=about, data=msgspec.json.decode(data))
+            for number, at, topic, about, data in itertools.islice(matching, limit)
+        ]
+
+    # Control
+
+    async def cancel(self, job_id: str) -> Job:
+        """See `Store.cancel`."""
+        with self._transaction() as now:
+            record = self._known(job_id)
+            self._change(record, transitions.request_cancel, now)
+            self._notices.append(Notice(NoticeKind.CONTROL))
+            return record.to_job()
+
+    async def retry(self, job_id: str, payload: str | None = None) -> Job:
+        """See `Store.retry`."""
+        with self._transaction() as now:
+            record = self._known(job_id)
+            key = (record.type, record.unique_key or "")
+            if transitions.is_final(record) and key in self._unique:
+                raise UniqueKeyTakenError(
+                    f"unique key {record.unique_key!r} is held by job {self._unique[key].id}"
+                )
+            self._change(record, transitions.redrive, payload, now)
+            if payload is not None:
+                self._steps.pop(job_id, None)
+            return record.to_job()
+
+    async def pause(self, queue: str, *, paused: bool) -> None:
+        """See `Store.pause`."""
+        with self._transaction():
+            (self._paused.add if paused else self._paused.discard)(queue)
+            self._notices.append(Notice(NoticeKind.CONTROL))
+
+    async def paused(self) -> frozenset[str]:
+        """See `Store.paused`."""
+        return frozenset(self._paused)
+
+    async def cleanup(self, older_than_s: float) -> int:
+        """See `Store.cleanup`."""
+        with self._transaction() as now:
+            limit = now - int(older_than_s * 1e6)
+            old = [r for r in self._jobs.values() if (r.completed_at or now) < limit]
+            for record in old:
+                self._counts[record.queue, record.type, record.state] -= 1
+                del self._jobs[record.seq], self._by_id[record.id]
+                self._steps.pop(record.id, None)
+            return len(old)
+
+    # Inspecting
+
+    async def get(self, job_id: str) -> Job | None:
+        """See `Store.get`."""
+        record = self._by_id.get(job_id)
+        return None if record is None else record.to_job()
+
+    async def find(
+        self,
+        *,
+        status: JobStatus | None = None,
+        type: str | None = None,
+        queue: str | None = None,
+        limit: int = 100,
+        after: str | None = None,
+    ) -> list[Job]:
+        """See `Store.find`."""
+        states = tuple(State) if status is None else STATES_OF[status]
+        matching = [
+            (_listing_place(record), record)
+            for record in self._jobs.values()
+            if record.state in states and type in (None, record.type)
+            if queue in (None, record.queue)
+        ]
+        if after is not None:
+            place = _listing_place(self._known(after))
+            matching = [entry for entry in matching if entry[0] > place]
+        return [record.to_job() for _, record in heapq.nsmallest(limit, matching)]
+
+    async def stats(self) -> StoreStats:
+        """See `Store.stats`."""
+        with self._transaction() as now:
+            self._stage(now)
+            oldest = (now // 1_000_000 - ACTIVITY_KEPT_S) // ACTIVITY_WINDOW_S
+            self._activity = {k: a for k, a in self._activity.items() if k[1] > oldest}
+            return StoreStats(
+                counts=tuple(Counted(*key, n) for key, n in self._counts.items() if n),
+                activity=tuple(self._activity.values()),
+                late_outcomes=self._late_outcomes,
+            )
+
+    async def workers(self) -> list[WorkerState]:
+        """See `Store.workers`."""
+        now = self._clock.monotonic()
+        return [
+            WorkerState(id=i, info=w.info, alive=not w.held or w.expires > now, held=len(w.held))
+            for i, w in self._workers.items()
+        ]
+
+    # What the operations are made of
+
+    @contextmanager
+    def _transaction(self) -> Iterator[int]:
+        if self._opened < 1:
+            raise StoreClosedError("the store is not open: use `async with` on the service")
+        with self._lock:
+            yield self._clock.now_us()
+        if self._notices:
+            notices, self._notices = self._notices, []
+            # Listeners hear of it after the operation has returned, as with every other store.
+            asyncio.get_running_loop().call_soon(self._tell, notices)
+
+    def _tell(self, notices: list[Notice]) -> None:
+        for notice in notices:
+            for listener in tuple(self._listeners):
+                listener(notice)
+
+    def _insert(self, draft: Draft, now: int) -> JobRecord:
+        if draft.unique_key is not None:
+            existing = self._unique.get((draft.type, draft.unique_key))
+            if existing is not None:
+                return existing
+        record = transitions.create(draft, next(self._seq), now)
+        self._jobs[record.seq] = self._by_id[record.id] = record
+        self._counts[record.queue, record.type, record.state] += 1
+        self._place(record)
+        return record
+
+    def _change(self, record: JobRecord, transition: Callable[..., None], *args: Any) -> None:
+        """Apply *transition* and keep every index in step with the record."""
+        before = record.state
+        key = (record.queue, record.type)
+        transition(record, *args)
+        if record.state != before:
+            self._counts[(*key, before)] -= 1
+            self._counts[(*key, record.state)] += 1
+        if before in LEASED and record.state not in LEASED and record.worker in self._workers:
+            self._workers[record.worker].held.pop(record.seq, None)
+        if record.state != before or record.state == State.READY:
+            self._place(record)
+
+    def _place(self, record: JobRecord) -> None:
+        """File the record under its state. Old entries of heaps are dropped when met."""
+        place = (record.ready_at, record.seq)
+        if record.state == State.SCHEDULED:
+            heapq.heappush(self._scheduled, place)
+        elif record.state == State.READY:
+            lane = (record.queue, record.type, record.suspect, record.priority)
+            heapq.heappush(self._lanes[lane], place)
+            self._notices.append(Notice(NoticeKind.READY))
+        final = transitions.is_final(record)
+        if final:
+            self._notices.append(Notice(NoticeKind.FINISHED, (record.id,)))
+        if record.unique_key is not None:
+            key = (record.type, record.unique_key)
+            if not final:
+                self._unique[key] = record
+            elif self._unique.get(key) is record:
+                del self._unique[key]
+
+    def _record(self, outcomes: Sequence[Outcome], now: int) -> dict[int, Refusal]:
+        refused: dict[int, Refusal] = {}
+        for position, outcome in enumerate(outcomes):
+            record = self._jobs.get(outcome.lease.ref)
+            token = outcome.lease.token
+            if transitions.already_recorded(record, token):
+                continue
+            if not transitions.owns(record, token):
+                self._late_outcomes += outcome.kind is not OutcomeKind.RETURNED
+                refused[position] = Refusal.LEASE_LOST
+                continue
+            try:
+                self._check_versions(outcome.changes)
+            except VersionConflictError:
+                refused[position] = Refusal.CONFLICT
+                continue
+            self._change(record, transitions.record_outcome, outcome, now)
+            self._apply(outcome.changes, now)
+        return refused
+
+    def _owned(self, lease: Lease) -> JobRecord:
+        record = self._jobs.get(lease.ref)
+        if not transitions.owns(record, lease.token):
+            raise refusal_error(Refusal.LEASE_LOST, lease)
+        return record
+
+    def _return_unknown(self, me: _Worker, held: Sequence[Lease], now: int) -> None:
+        known = {(lease.ref, lease.token) for lease in held}
+        for record in list(me.held.values()):
+            if (record.seq, record.token) not in known:
+                assert record.token is not None
+                lease = Lease(record.id, record.token, record.seq, record.type, record.queue)
+                returned = Outcome(lease, OutcomeKind.RETURNED)
+                self._change(record, transitions.record_outcome, returned, now)
+                record.token = None
+
+    def _stage(self, now: int) -> float | None:
+        """Make due jobs ready; seconds until the next, or None."""
+        while self._scheduled:
+            ready_at, seq = self._scheduled[0]
+            record = self._jobs.get(seq)
+            if record is not None and record.state == State.SCHEDULED:
+                if record.ready_at == ready_at and ready_at > now:
+                    return (ready_at - now) / 1e6
+                if record.ready_at == ready_at:
+                    self._change(record, _make_ready)
+            heapq.heappop(self._scheduled)
+        return None
+
+    def _claim(self, worker: int, me: _Worker, claim: Claim, now: int) -> tuple[Claimed, ...]:
+        token = next(self._token)
+        claimed: list[Claimed] = []
+        for seq, start in choose(self._candidates(claim), claim):
+            record = self._jobs[seq]
+            self._change(record, _claim(token, worker, f"{me.name}:{worker}", now, start=start))
+            me.held[seq] = record
+            lease = Lease(record.id, token, seq, record.type, record.queue)
+            claimed.append(Claimed(lease, msgspec.structs.replace(record)))
+        if claimed:
+            me.expires = max(me.expires, self._clock.monotonic() + me.info.lease_s)
+        return tuple(claimed)
+
+    def _candidates(self, claim: Claim) -> Iterator[Candidate]:
+        """Merge the lanes by their heads."""
+        return heapq.merge(
+            *(
+                self._lane(lane, number, suspect, priority, claim.aging_s)
+                for number, lane in enumerate(claim.lanes)
+                if lane.queue not in self._paused
+                for suspect in ((False, True) if claim.suspects else (False,))
+                for priority in JobPriority
+            )
+        )
+
+    def _lane(
+        self, lane: Lane, number: int, suspect: bool, priority: int, aging_s: float | None
+    ) -> Iterator[Candidate]:
+        """A lane's jobs in order. Entries of jobs that have moved on are dropped when met."""
+        places = self._lanes.get((lane.queue, lane.type, suspect, priority))
+        while places:
+            ready_at, seq = places[0]
+            if self._is_ready(seq, ready_at, suspect):
+                yield candidate(priority, ready_at, seq, number, suspect=suspect, aging_s=aging_s)
+                if self._is_ready(seq, ready_at, suspect):
+                    return  # not taken: neither will those behind it be
+            heapq.heappop(places)
+
+    def _is_ready(self, seq: int, ready_at: int, suspect: bool) -> bool:
+        record = self._jobs.get(seq)
+        return (
+            record is not None
+            and record.state == State.READY
+            and (record.ready_at, record.suspect) == (ready_at, suspect)
+        )
+
+    def _check_versions(self, changes: Changes) -> None:
+        for item in changes.records:
+            version = self._records.get((item.kind, item.id), (0, ""))[0]
+            if item.expect is not None and item.expect != version:
+                raise VersionConflictError(
+                    f"{item.kind} {item.id} has version {version}, expected {item.expect}"
+                )
+
+    def _apply(self, changes: Changes, now: int) -> None:
+        for item in changes.records:
+            if isinstance(item, Put):
+                version = self._records.get((item.kind, item.id), (0, ""))[0]
+                self._records[item.kind, item.id] = (version + 1, item.value)
+            else:
+                self._records.pop((item.kind, item.id), None)
+        for event in changes.events:
+            number = len(self._events) + 1
+            self._events.append((number, now, event.topic, event.subject, event.data))
+        for draft in changes.jobs:
+            self._insert(draft, now)
+        for record in _live(self._by_id.get(job_id) for job_id in changes.cancel):
+            self._change(record, transitions.request_cancel, now)
+            self._notices.append(Notice(NoticeKind.CONTROL))
+
+    def _known(self, job_id: str) -> JobRecord:
+        record = self._by_id.get(job_id)
+        if record is None:
+            raise JobNotFoundError(job_id)
+        return record
+
+
+class _NoSql:
+    """`complete` without SQL: follow-up jobs only."""
+
+    async def execute(self, sql: str, *args: Any) -> int:  # noqa: ARG002  # the protocol's
+        raise TypeError("memory:// has no SQL; use a sqlite:/// store")
+
+    async def fetch(self, sql: str, *args: Any) -> list[tuple[Any, ...]]:  # noqa: ARG002  # same
+        raise TypeError("memory:// has no SQL; use a sqlite:/// store")
+
+
+def _claim(
+    token: int, worker: int, name: str, now: int, *, start: bool
+) -> Callable[[JobRecord], None]:
+    return lambda record: transitions.claim(
+        record, token=token, worker=worker, name=name, now=now, start=start
+    )
+
+
+def _make_ready(record: JobRecord) -> None:
+    record.state = State.READY
+
+
+def _live(records: Iterable[JobRecord | None]) -> Iterator[JobRecord]:
+    return (r for r in records if r is not None and not transitions.is_final(r))
+
+
+def _listing_place(record: JobRecord) -> tuple[int, int]:
+    return (-record.priority, record.seq)
+
+
+def _to_record(kind: str, id: str, version: int, value: str) -> Record:
+    return Record(kind=kind, id=id, version=version, value=msgspec.json.decode(value))

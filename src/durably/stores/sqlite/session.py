@@ -1,0 +1,749 @@
+"""The store's operations as statements inside one open transaction.
+
+A batch goes in as one JSON array and comes out as one: see ARCHITECTURE.md, "SQLite and the
+interpreter lock". What becomes of a job is decided in `durably.domain.transitions`; only the three
+hot paths (enqueue, claim, plain completion) say it again in SQL, and the conformance suite and the
+rule machine hold them to it.
+"""
+
+import sqlite3
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from functools import lru_cache
+from typing import Any, NamedTuple, TypeVar
+
+import msgspec
+
+from durably.domain import transitions
+from durably.domain.claiming import Candidate, Claim, candidate, choose
+from durably.domain.errors import (
+    JobNotFoundError,
+    LeaseLostError,
+    UniqueKeyTakenError,
+    VersionConflictError,
+)
+from durably.domain.job import FIELDS, Draft, Job, JobPriority, JobRecord, State
+from durably.domain.outcome import Changes, Event, Lease, Outcome, OutcomeKind, Put, Record
+from durably.store import (
+    ACTIVITY_KEPT_S,
+    ACTIVITY_WINDOW_S,
+    Activity,
+    Claimed,
+    Counted,
+    Refusal,
+    StoreStats,
+)
+
+BATCH = 500
+"""Rows staged, rescued or cleaned up in one transaction: others must not wait long."""
+
+_T = TypeVar("_T")
+_TABLE = "durably_jobs"
+_AT = {name: position for position, name in enumerate(FIELDS)}
+_ROW = f"json_array({', '.join(FIELDS)})"
+_INSERTED = tuple(name for name in FIELDS if name != "seq")
+_SAVED = (
+    *("state", "ready_at", "max_attempts", "payload", "run_at", "attempts", "crashes"),
+    *("processed_at", "completed_at", "next_retry_at", "error", "errors", "result", "progress"),
+    *("token", "worker", "worker_name", "cancel_requested"),
+)
+
+
+def _field(name: str, source: str = "item") -> str:
+    return f"json_extract({source}.value, '$[{_AT[name]}]')"
+
+
+_INSERT = (
+    f"INSERT INTO {_TABLE} ({', '.join(_INSERTED)})"
+    f" SELECT {', '.join(map(_field, _INSERTED))} FROM json_each(?) item"
+)
+_SAVE = (
+    f"UPDATE {_TABLE} SET {', '.join(f'{name} = {_field(name)}' for name in _SAVED)}"
+    f" FROM json_each(?) item WHERE seq = {_field('seq')}"
+)
+_LOAD = f"SELECT json_group_array({_ROW}) FROM {_TABLE} WHERE "
+_BY_SEQ = "seq IN (SELECT value FROM json_each(?))"
+_REPORTED = (
+    "(SELECT json_extract(value, '$[0]') AS ref, json_extract(value, '$[1]') AS claim,"
+    " json_extract(value, '$[2]') AS run_us, json_extract(value, '$[3]') AS report"
+    " FROM json_each(:outcomes))"
+)
+_OWNED = (
+    f"SELECT queue, type, state, count(*) FROM {_REPORTED} JOIN {_TABLE}"
+    " ON seq = ref AND token = claim AND state IN (2, 3) GROUP BY 1, 2, 3"
+)
+_COMPLETE = (
+    f"UPDATE {_TABLE} SET state = 4, completed_at = :now, error = NULL, next_retry_at = NULL,"
+    " attempts = attempts + (state = 2),"
+    " processed_at = CASE state WHEN 2 THEN :now - run_us ELSE processed_at END,"
+    f" result = report FROM {_REPORTED} WHERE seq = ref"
+)
+_CLAIM = (
+    f"UPDATE {_TABLE} SET state = 2 + starts, token = :token, worker = :worker,"
+    " worker_name = :name, attempts = attempts + starts,"
+    " processed_at = CASE starts WHEN 1 THEN :now ELSE processed_at END,"
+    " next_retry_at = CASE starts WHEN 1 THEN NULL ELSE next_retry_at END"
+    " FROM (SELECT json_extract(value, '$[0]') AS ref, json_extract(value, '$[1]') AS starts"
+    " FROM json_each(:chosen)) WHERE seq = ref"
+)
+_records = msgspec.json.Decoder(list[JobRecord])
+_encode = msgspec.json.Encoder().encode
+
+
+_WORKERS = (
+    "SELECT id, name, info, expires_us, boot, (SELECT count(*) FROM durably_jobs"
+    " WHERE worker = durably_workers.id AND state IN (2, 3)) FROM durably_workers"
+)
+
+
+class WorkerRow(NamedTuple):
+    """A registration, and how many jobs it holds."""
+
+    id: int
+    name: str
+    info: str
+    expires_us: int
+    """On the monotonic clock of `boot`."""
+    boot: str
+    held: int
+
+
+class Effects:
+    """What to tell after the commit."""
+
+    def __init__(self) -> None:
+        self.ready = False
+        self.control = False
+        self.finished: list[str] = []
+
+    def add(self, other: "Effects") -> None:
+        """Tell that too."""
+        self.ready |= other.ready
+        self.control |= other.control
+        self.finished += other.finished
+
+
+class Session:
+    """The operations on one connection inside one transaction that began at `now`."""
+
+    def __init__(self, connection: sqlite3.Connection, now: int, effects: Effects) -> None:
+        self._run = connection.execute
+        self.now = now
+        self.effects = effects
+
+    # Enqueue
+
+    def insert(self, drafts: Sequence[Draft]) -> list[Job]:
+        """Store new jobs; a held unique key yields its job instead."""
+        if any(draft.unique_key is not None for draft in drafts):
+            return [self._insert_unique(draft) for draft in drafts]
+        return [record.to_job() for record in self._insert_all(drafts)]
+
+    def _insert_all(self, drafts: Sequence[Draft]) -> list[JobRecord]:
+        records = [transitions.create(draft, 0, self.now) for draft in drafts]
+        for part in _in_parts(records):
+            self._run(_INSERT, (_encode(part).decode(),))
+        self.count(Counter((r.queue, r.type, r.state) for r in records))
+        self.effects.ready |= any(r.state == State.READY for r in records)
+        return records
+
+    def _insert_unique(self, draft: Draft) -> Job:
+        if draft.unique_key is not None:
+            holder = self.load(
+                "type = ? AND unique_key = ? AND state < 4", draft.type, draft.unique_key
+            )
+            if holder:
+                return holder[0].to_job()
+        return self._insert_all([draft])[0].to_job()
+
+    # Outcomes
+
+    def record(self, outcomes: Sequence[Outcome]) -> dict[int, Refusal]:
+        """Record the end of attempts; which were refused, by position."""
+        refused: dict[int, Refusal] = {}
+        todo = list(enumerate(outcomes))
+        if self._complete([outcome for _, outcome in todo if _is_plain(outcome)]):
+            todo = [(i, outcome) for i, outcome in todo if not _is_plain(outcome)]
+        self._record_some([(i, o) for i, o in todo if not o.changes], refused)
+        # One by one: what one of them changes, the next must see.
+        for position, outcome in todo:
+            if outcome.changes:
+                self._record_some([(position, outcome)], refused)
+        return refused
+
+    def _complete(self, outcomes: Sequence[Outcome]) -> bool:
+        """Complete all at once; False, and nothing done, unless every lease is valid."""
+        if not outcomes:
+            return True
+        leases = {(o.lease.ref, o.lease.token): o.lease for o in outcomes}
+        if len(leases) < len(outcomes):
+            return False
+        items = _encode(
+            [(o.lease.ref, o.lease.token, int(o.run_s * 1e6), o.result) for o in outcomes]
+        ).decode()
+        grouped = self._run(_OWNED, {"outcomes": items}).fetchall()
+        if sum(row[3] for row in grouped) < len(leases):
+            return False
+        self._run(_COMPLETE, {"now": self.now, "outcomes": items})
+        moves = Counter[tuple[str, str, int]]()
+        for queue, kind, state, count in grouped:
+            moves[queue, kind, state] -= count
+            moves[queue, kind, State.COMPLETED] += count
+        self.count(moves)
+        self.effects.finished.extend(lease.job_id for lease in leases.values())
+        return True
+
+    def _record_some(
+        self, outcomes: Sequence[tuple[int, Outcome]], refused: dict[int, Refusal]
+    ) -> None:
+        if not outcomes:
+            return
+        records = {r.seq: r for r in self.load_all([o.lease.ref for _, o in outcomes])}
+        changed: list[tuple[JobRecord, int]] = []
+        for position, outcome in outcomes:
+            record = records.get(outcome.lease.ref)
+            if transitions.already_recorded(record, outcome.lease.token):
+                continue
+            if not transitions.owns(record, outcome.lease.token):
+                refused[position] = Refusal.LEASE_LOST
+                self.bump("late_outcomes", outcome.kind is not OutcomeKind.RETURNED)
+                continue
+            if not self._fits(outcome.changes):
+                refused[position] = Refusal.CONFLICT
+                continue
+            changed.append((record, record.state))
+            transitions.record_outcome(record, outcome, self.now)
+        self._save(changed)
+        for position, outcome in outcomes:
+            if changed and position not in refused:
+                self.apply(outcome.changes)
+
+    def _fits(self, changes: Changes) -> bool:
+        try:
+            self.check_versions(changes)
+        except VersionConflictError:
+            return False
+        return True
+
+    def begin(self, leases: Sequence[Lease]) -> None:
+        """Handlers of reserved jobs have started."""
+        tokens = {lease.ref: lease.token for lease in leases}
+        self._transition(
+            (
+                record
+                for record in self.load_all(list(tokens))
+                if transitions.owns(record, tokens[record.seq]) and record.state == State.RESERVED
+            ),
+            transitions.begin,
+            self.now,
+        )
+
+    def owned(self, lease: Lease) -> JobRecord:
+        """The job of a valid lease, or LeaseLostError."""
+        found = self.load("seq = ?", lease.ref)
+        record = found[0] if found else None
+        if not transitions.owns(record, lease.token):
+            raise LeaseLostError(f"the lease of job {lease.job_id} is lost; nothing was written")
+        return record
+
+    def return_unknown(self, worker: int, held: Sequence[Lease]) -> None:
+        """Give back what the store holds for *worker* beyond *held*."""
+        known = {(lease.ref, lease.token) for lease in held}
+        records = self.load("worker = ? AND state IN (2, 3)", worker)
+        self._transition(
+            (record for record in records if (record.seq, record.token) not in known),
+            _return,
+            self.now,
+        )
+
+    # Claim
+
+    def heads(self, claim: Claim) -> list[Candidate]:
+        """The candidates of every lane this worker can run, in order."""
+        most = claim.start + claim.reserve
+        paused = {row[0] for row in self._run("SELECT queue FROM durably_paused")}
+        lanes = [
+            (number, lane)
+            for number, lane in enumerate(claim.lanes)
+            if lane.limit > 0 and lane.queue not in paused
+        ]
+        found: list[Candidate] = []
+        for part in _chunks(lanes, _LANES_IN_ONE_STATEMENT):
+            arguments = [
+                argument
+                for number, lane in part
+                for argument in (number, lane.queue, lane.type, min(lane.limit, most))
+            ]
+            (text,) = self._run(_heads(len(part), suspects=claim.suspects), arguments).fetchone()
+            found += [
+                candidate(priority, ready, seq, lane, suspect=bool(suspect), aging_s=claim.aging_s)
+                for lane, suspect, priority, ready, seq in msgspec.json.decode(text)
+            ]
+        found.sort()
+        return found
+
+    def claim(
+        self, heads: list[Candidate], claim: Claim, worker: int, name: str
+    ) -> tuple[Claimed, ...]:
+        """Lease the jobs chosen from *heads*."""
+        chosen = list(choose(heads, claim))
+        if not chosen:
+            return ()
+        starts = dict(chosen)
+        self._run(
+            _CLAIM,
+            {
+                "token": self.next_number("token"),
+                "worker": worker,
+                "name": name,
+                "now": self.now,
+                "chosen": _encode(chosen).decode(),
+            },
+        )
+        records = {record.seq: record for record in self.load_all(list(starts))}
+        moves = Counter[tuple[str, str, int]]()
+        for record in records.values():
+            moves[record.queue, record.type, State.READY] -= 1
+            moves[record.queue, record.type, record.state] += 1
+        self.count(moves)
+        return tuple(Claimed(_lease(records[seq]), records[seq]) for seq in starts)
+
+    def due_in(self) -> float | None:
+        """Seconds until the next scheduled job becomes ready; None: none is scheduled."""
+        (first,) = self._run(
+            f"SELECT min(ready_at) FROM {_TABLE} INDEXED BY durably_scheduled WHERE state = 0"
+        ).fetchone()
+        return None if first is None else max(0.0, (first - self.now) / 1e6)
+
+    def is_due(self) -> bool:
+        """Whether a scheduled job's time has come."""
+        return self.due_in() == 0
+
+    def stage(self) -> float | None:
+        """Make a batch of due jobs ready; `due_in` of what is left."""
+        due_in = self.due_in()
+        if due_in != 0:
+            return due_in
+        where = (
+            f"seq IN (SELECT seq FROM {_TABLE} INDEXED BY durably_scheduled"
+            " WHERE state = 0 AND ready_at <= ? ORDER BY ready_at, seq LIMIT ?)"
+        )
+        grouped = self._run(
+            f"SELECT queue, type, count(*) FROM {_TABLE} WHERE {where} GROUP BY 1, 2",
+            (self.now, BATCH),
+        ).fetchall()
+        self._run(f"UPDATE {_TABLE} SET state = 1 WHERE {where}", (self.now, BATCH))
+        moves = Counter[tuple[str, str, int]]()
+        for queue, kind, count in grouped:
+            moves[queue, kind, State.SCHEDULED] -= count
+            moves[queue, kind, State.READY] += count
+        self.count(moves)
+        self.effects.ready = True
+        return self.due_in()
+
+    def cancelling(self, worker: int) -> tuple[str, ...]:
+        """Ids of held jobs that somebody asked to cancel."""
+        rows = self._run(
+            f"SELECT id FROM {_TABLE} INDEXED BY durably_cancelling"
+            " WHERE worker = ? AND state IN (2, 3) AND cancel_requested = 1",
+            (worker,),
+        )
+        return tuple(row[0] for row in rows.fetchall())
+
+    # Control
+
+    def known(self, job_id: str) -> JobRecord:
+        """A job by id, or JobNotFoundError."""
+        found = self.load("id = ?", job_id)
+        if not found:
+            raise JobNotFoundError(job_id)
+        return found[0]
+
+    def cancel(self, job_id: str) -> Job:
+        """Cancel or ask to."""
+        record = self.known(job_id)
+        self._transition([record], transitions.request_cancel, self.now)
+        self.effects.control = True
+        return record.to_job()
+
+    def redrive(self, job_id: str, payload: str | None) -> Job:
+        """Run a final job again."""
+        record = self.known(job_id)
+        if record.unique_key is not None and transitions.is_final(record):
+            holder = self.load(
+                "type = ? AND unique_key = ? AND state < 4", record.type, record.unique_key
+            )
+            if holder:
+                raise UniqueKeyTakenError(
+                    f"unique key {record.unique_key!r} is held by job {holder[0].id}"
+                )
+        self._transition([record], transitions.redrive, payload, self.now)
+        if payload is not None:
+            self._run("DELETE FROM durably_steps WHERE job = ?", (record.seq,))
+        return record.to_job()
+
+    def crash(self, worker: int, name: str) -> Counter[int]:
+        """A batch of a dead worker's jobs; how many went into which state."""
+        records = self.load("worker = ? AND state IN (2, 3) LIMIT ?", worker, BATCH)
+        self._transition(records, transitions.crash, name, self.now)
+        return Counter(record.state for record in records)
+
+    def cleanup(self, before: int) -> int:
+        """Remove a batch of jobs that became final before *before*."""
+        rows = self._run(
+            f"SELECT seq, queue, type, state FROM {_TABLE} INDEXED BY durably_final"
+            " WHERE state >= 4 AND completed_at < ? LIMIT ?",
+            (before, BATCH),
+        ).fetchall()
+        seqs = _encode([row[0] for row in rows]).decode()
+        self._run(f"DELETE FROM {_TABLE} WHERE {_BY_SEQ}", (seqs,))
+        self._run(
+            "DELETE FROM durably_steps WHERE job IN (SELECT value FROM json_each(?))", (seqs,)
+        )
+        self.count(Counter({key: -n for key, n in Counter(row[1:] for row in rows).items()}))
+        return len(rows)
+
+    # Records, events, numbers
+
+    def check_versions(self, changes: Changes) -> None:
+        """VersionConflictError unless every record has the version expected of it."""
+        for item in changes.records:
+            if item.expect is None:
+                continue
+            version = self._version(item.kind, item.id)
+            if version != item.expect:
+                raise VersionConflictError(
+                    f"{item.kind} {item.id} has version {version}, expected {item.expect}"
+                )
+
+    def apply(self, changes: Changes) -> None:
+        """Write what the versions were checked for."""
+        for item in changes.records:
+            version = self._version(item.kind, item.id)
+            if isinstance(item, Put):
+                self._run(
+                    "INSERT INTO durably_records VALUES (?, ?, ?, ?)"
+                    " ON CONFLICT DO UPDATE SET version = excluded.version, value = excluded.value",
+                    (item.kind, item.id, version + 1, item.value),
+                )
+                self.bump(f"records:{item.kind}", version == 0)
+            else:
+                self._run(
+                    "DELETE FROM durably_records WHERE kind = ? AND id = ?", (item.kind, item.id)
+                )
+                self.bump(f"records:{item.kind}", -(version > 0))
+        for event in changes.events:
+            self._run(
+                "INSERT INTO durably_events (at_us, topic, subject, data) VALUES (?, ?, ?, ?)",
+                (self.now, event.topic, event.subject, event.data),
+            )
+        if changes.jobs:
+            self.insert(changes.jobs)
+        if changes.cancel:
+            ids = _encode(changes.cancel).decode()
+            live = self.load("id IN (SELECT value FROM json_each(?)) AND state < 4", ids)
+            self._transition(live, transitions.request_cancel, self.now)
+            self.effects.control = True
+
+    def _version(self, kind: str, id: str) -> int:
+        row = self._run(
+            "SELECT version FROM durably_records WHERE kind = ? AND id = ?", (kind, id)
+        ).fetchone()
+        return 0 if row is None else int(row[0])
+
+    def next_number(self, name: str) -> int:
+        """A number never given out before under this name."""
+        self.bump(name, 1)
+        (value,) = self._run("SELECT value FROM durably_numbers WHERE name = ?", (name,)).fetchone()
+        return int(value)
+
+    def bump(self, name: str, by: int) -> None:
+        """Add to a maintained number."""
+        if by:
+            self._run(
+                "INSERT INTO durably_numbers VALUES (?, ?)"
+                " ON CONFLICT DO UPDATE SET value = value + excluded.value",
+                (name, int(by)),
+            )
+
+    def count(self, moves: Counter[tuple[str, str, int]]) -> None:
+        """Move jobs between the maintained counts of (queue, type, state)."""
+        for (queue, kind, state), by in moves.items():
+            if by:
+                self._run(
+                    "INSERT INTO durably_counts VALUES (?, ?, ?, ?)"
+                    " ON CONFLICT DO UPDATE SET count = count + excluded.count",
+                    (queue, kind, int(state), by),
+                )
+
+    # Workers
+
+    def register(self, name: str, info: str, lease_us: int, expires_us: int, boot: str) -> int:
+        """A new registration's number."""
+        row = self._run(
+            "INSERT INTO durably_workers (name, info, lease_us, expires_us, boot, wake_port)"
+            " VALUES (?, ?, ?, ?, ?, 0) RETURNING id",
+            (name, info, lease_us, expires_us, boot),
+        ).fetchone()
+        return int(row[0])
+
+    def name_of(self, worker: int) -> str | None:
+        """The name of a registered worker; None once its registration has ended."""
+        row = self._run("SELECT name FROM durably_workers WHERE id = ?", (worker,)).fetchone()
+        return None if row is None else f"{row[0]}:{worker}"
+
+    def set_worker(self, worker: int, column: str, value: Any) -> bool:
+        """Change one column of a registration; whether it still exists."""
+        changed = self._run(
+            f"UPDATE durably_workers SET {column} = ? WHERE id = ?", (value, worker)
+        ).rowcount
+        return changed > 0
+
+    def worker_rows(self) -> list[WorkerRow]:
+        """Every registration."""
+        return [WorkerRow(*row) for row in self._run(_WORKERS).fetchall()]
+
+    def worker_row(self, worker: int) -> WorkerRow | None:
+        """One registration."""
+        row = self._run(f"{_WORKERS} WHERE id = ?", (worker,)).fetchone()
+        return None if row is None else WorkerRow(*row)
+
+    def delete_worker(self, worker: int) -> None:
+        """End a registration."""
+        self._run("DELETE FROM durably_workers WHERE id = ?", (worker,))
+
+    def wake_ports(self) -> set[int]:
+        """Where the workers of all processes listen for nudges."""
+        return {row[0] for row in self._run("SELECT wake_port FROM durably_workers").fetchall()}
+
+    # Attempts and figures
+
+    def set_progress(self, seq: int, progress: str) -> None:
+        """How far a running job is."""
+        self._run(f"UPDATE {_TABLE} SET progress = ? WHERE seq = ?", (progress, seq))
+
+    def save_step(self, seq: int, name: str, result: str) -> None:
+        """A step's result; the first one stays when it is reported twice."""
+        self._run("INSERT OR IGNORE INTO durably_steps VALUES (?, ?, ?)", (seq, name, result))
+
+    def save_activity(self, worker: int, activity: Activity) -> None:
+        """Replace what the worker said of this window; forget windows that are too old."""
+        data = _encode(activity).decode()
+        self._run(
+            "INSERT INTO durably_activity VALUES (?, ?, ?)"
+            " ON CONFLICT DO UPDATE SET data = excluded.data",
+            (worker, activity.window, data),
+        )
+        self._run("DELETE FROM durably_activity WHERE window < ?", (self._oldest_window(),))
+
+    def _oldest_window(self) -> int:
+        return (self.now // 1_000_000 - ACTIVITY_KEPT_S) // ACTIVITY_WINDOW_S
+
+    def stats(self) -> StoreStats:
+        """The maintained figures."""
+        counts = self._run("SELECT queue, type, state, count FROM durably_counts WHERE count > 0")
+        windows = self._run(
+            "SELECT data FROM durably_activity WHERE window > ?", (self._oldest_window(),)
+        )
+        return StoreStats(
+            counts=tuple(Counted(*row) for row in counts.fetchall()),
+            activity=tuple(
+                msgspec.json.decode(row[0], type=Activity) for row in windows.fetchall()
+            ),
+            late_outcomes=self.number("late_outcomes"),
+        )
+
+    def pause(self, queue: str, *, paused: bool) -> None:
+        """Pause or resume a queue."""
+        if paused:
+            self._run("INSERT OR IGNORE INTO durably_paused VALUES (?)", (queue,))
+        else:
+            self._run("DELETE FROM durably_paused WHERE queue = ?", (queue,))
+        self.effects.control = self.effects.ready = True
+
+    def paused(self) -> frozenset[str]:
+        """The paused queues."""
+        return frozenset(row[0] for row in self._run("SELECT queue FROM durably_paused").fetchall())
+
+    def has_older(self, before: int) -> bool:
+        """Whether a job became final before *before*."""
+        row = self._run(
+            f"SELECT 1 FROM {_TABLE} INDEXED BY durably_final"
+            " WHERE state >= 4 AND completed_at < ? LIMIT 1",
+            (before,),
+        ).fetchone()
+        return row is not None
+
+    def number(self, name: str) -> int:
+        """A maintained number; 0 when it was never bumped."""
+        row = self._run("SELECT value FROM durably_numbers WHERE name = ?", (name,)).fetchone()
+        return 0 if row is None else int(row[0])
+
+    def pairs(self, query: str, *arguments: Any) -> dict[str, str]:
+        """The rows of a query of ours as a dictionary."""
+        return dict(self._run(query, arguments).fetchall())
+
+    def records(self, kind: str, where: str, *arguments: Any) -> list[Record]:
+        """Records of a kind."""
+        rows = self._run(
+            f"SELECT id, version, value FROM durably_records WHERE kind = ? {where}",
+            (kind, *arguments),
+        ).fetchall()
+        return [
+            Record(kind=kind, id=row[0], version=row[1], value=msgspec.json.decode(row[2]))
+            for row in rows
+        ]
+
+    def events(self, after: int, subject: str | None, limit: int) -> list[Event]:
+        """Events, oldest first."""
+        where = "id > ?" if subject is None else "id > ? AND subject = ?"
+        arguments = (after, limit) if subject is None else (after, subject, limit)
+        rows = self._run(
+            f"SELECT id, at_us, topic, subject, data FROM durably_events WHERE {where}"
+            " ORDER BY id LIMIT ?",
+            arguments,
+        ).fetchall()
+        return [
+            Event(
+                id=row[0],
+                at_us=row[1],
+                topic=row[2],
+                subject=row[3],
+                data=msgspec.json.decode(row[4]),
+            )
+            for row in rows
+        ]
+
+    def find(
+        self,
+        states: Sequence[State],
+        kind: str | None,
+        queue: str | None,
+        limit: int,
+        after: str | None,
+    ) -> list[JobRecord]:
+        """Jobs in any of *states*, by priority, then age, beyond the job *after*.
+
+        One subquery for each key of the listing index, each in its order; live states share a key.
+        """
+        place = self.known(after) if after is not None else None
+        parts, arguments = [], list[Any]()
+        for key in sorted({max(state, State.RUNNING) for state in states}):
+            within = [str(int(state)) for state in states if max(state, State.RUNNING) == key]
+            where = [f"max(state, 3) = {int(key)}", f"state IN ({', '.join(within)})"]
+            for column, value in (("type", kind), ("queue", queue)):
+                if value is not None:
+                    where.append(f"{column} = ?")
+                    arguments.append(value)
+            if place is not None:
+                where.append("(priority < ? OR (priority = ? AND seq > ?))")
+                arguments += [place.priority, place.priority, place.seq]
+            parts.append(
+                f"SELECT * FROM (SELECT {_ROW} AS row, priority, seq FROM {_TABLE}"
+                f" WHERE {' AND '.join(where)} ORDER BY priority DESC, seq LIMIT ?)"
+            )
+            arguments.append(limit)
+        union = " UNION ALL ".join(parts)
+        return self.decode(
+            f"SELECT row FROM ({union}) ORDER BY priority DESC, seq LIMIT ?", (*arguments, limit)
+        )
+
+    # Loading and saving
+
+    def load(self, where: str, *arguments: Any) -> list[JobRecord]:
+        """The jobs that match a condition of ours."""
+        return self.decode(f"SELECT {_ROW} AS row FROM {_TABLE} WHERE {where}", arguments)
+
+    def load_all(self, seqs: Sequence[int]) -> list[JobRecord]:
+        """The jobs with these numbers."""
+        (text,) = self._run(_LOAD + _BY_SEQ, (_encode(seqs).decode(),)).fetchone()
+        return _records.decode(text)
+
+    def decode(self, query: str, arguments: Sequence[Any]) -> list[JobRecord]:
+        """The jobs of a query whose column `row` is their JSON, in its order."""
+        (text,) = self._run(
+            f"SELECT json_group_array(json(row)) FROM ({query})", tuple(arguments)
+        ).fetchone()
+        return _records.decode(text)
+
+    def _transition(
+        self, records: Iterable[JobRecord], transition: Callable[..., None], *arguments: Any
+    ) -> None:
+        changed = []
+        for record in records:
+            changed.append((record, record.state))
+            transition(record, *arguments)
+        self._save(changed)
+
+    def _save(self, changed: Sequence[tuple[JobRecord, int]]) -> None:
+        """Write records back, given the states they had."""
+        if not changed:
+            return
+        for part in _in_parts([record for record, _ in changed]):
+            self._run(_SAVE, (_encode(part).decode(),))
+        moves = Counter[tuple[str, str, int]]()
+        for record, before in changed:
+            moves[record.queue, record.type, before] -= 1
+            moves[record.queue, record.type, record.state] += 1
+            if transitions.is_final(record):
+                self.effects.finished.append(record.id)
+            elif record.state == State.READY:
+                self.effects.ready = True
+        self.count(moves)
+
+
+def _is_plain(outcome: Outcome) -> bool:
+    return outcome.kind is OutcomeKind.COMPLETED and not outcome.changes
+
+
+def _return(record: JobRecord, now: int) -> None:
+    assert record.token is not None
+    transitions.record_outcome(record, Outcome(_lease(record), OutcomeKind.RETURNED), now)
+    record.token = None
+
+
+def _lease(record: JobRecord) -> Lease:
+    assert record.token is not None
+    return Lease(record.id, record.token, record.seq, record.type, record.queue)
+
+
+_LANES_IN_ONE_STATEMENT = 50
+"""Eight heads each; SQLite joins at most 500 SELECTs into one."""
+
+
+@lru_cache(maxsize=2 * _LANES_IN_ONE_STATEMENT)
+def _heads(lanes: int, *, suspects: bool) -> str:
+    """The statement that reads the heads of so many lanes: number, queue, type, limit for each."""
+    parts = []
+    for lane in range(lanes):
+        number, queue, kind, limit = (f"?{4 * lane + i}" for i in range(1, 5))
+        for suspect in (0, 1) if suspects else (0,):
+            parts += [
+                f"SELECT * FROM (SELECT {number} AS lane, {suspect} AS suspect, priority, ready_at,"
+                f" seq FROM {_TABLE} INDEXED BY durably_ready"
+                f" WHERE queue = {queue} AND type = {kind} AND (crashes > 0) = {suspect}"
+                f" AND priority = {priority} AND state = 1 ORDER BY ready_at, seq"
+                f" LIMIT {1 if suspect else limit})"
+                for priority in sorted(JobPriority, reverse=True)
+            ]
+    union = " UNION ALL ".join(parts)
+    return f"SELECT json_group_array(json_array(lane, suspect, priority, ready_at, seq)) FROM ({union})"
+
+
+_PART_BYTES = 8_000_000
+
+
+def _in_parts(records: Sequence[JobRecord]) -> Iterable[Sequence[JobRecord]]:
+    """Batches whose JSON stays well below SQLite's limit for a text."""
+    start, size = 0, 0
+    for position, record in enumerate(records):
+        size += len(record.payload) + len(record.errors) + len(record.result or "")
+        if size > _PART_BYTES:
+            yield records[start : position + 1]
+            start, size = position + 1, 0
+    if start < len(records):
+        yield records[start:]
+
+
+def _chunks(items: Sequence[_T], size: int) -> Iterable[Sequence[_T]]:
+    return (items[i : i + size] for i in range(0, len(items), size))

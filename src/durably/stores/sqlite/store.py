@@ -1,0 +1,566 @@
+"""The Store protocol on one SQLite file: what each operation asks of the writer and the reader.
+
+Reads have a connection and thread of their own, so that they never wait for a commit. `complete`
+has another connection, which takes the writer's turn for as long as its block runs.
+"""
+
+import asyncio
+import contextlib
+import sqlite3
+from collections import Counter, deque
+from collections.abc import AsyncIterator, Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager
+from contextvars import ContextVar
+from functools import partial
+from typing import Any, TypeVar
+
+import msgspec
+
+from durably.domain.claiming import Claim
+from durably.domain.clock import Clock, SystemClock
+from durably.domain.errors import StoreBusyError, StoreClosedError, StoreError
+from durably.domain.job import STATES_OF, Draft, Job, JobStatus, Progress, State
+from durably.domain.outcome import NO_CHANGES, Changes, Event, Lease, Outcome, Record
+from durably.store import (
+    Activity,
+    Capabilities,
+    Exchanged,
+    Notice,
+    NoticeKind,
+    Rescued,
+    StoreStats,
+    Transaction,
+    WorkerInfo,
+    WorkerState,
+    refusal_error,
+)
+from durably.stores.sqlite import database
+from durably.stores.sqlite.locks import Liveness, Turnstile
+from durably.stores.sqlite.session import BATCH, Effects, Session, WorkerRow
+from durably.stores.sqlite.transaction import OwnTransaction
+from durably.stores.sqlite.wakeup import WakeUp
+from durably.stores.sqlite.writer import Peek, Settled, Writer
+
+_T = TypeVar("_T")
+_Enqueue = tuple[Sequence[Draft], "asyncio.Future[list[Job]]"]
+_inside_complete: ContextVar[object] = ContextVar("durably_inside_complete", default=None)
+
+
+class SQLiteStore:
+    """Durable on one file, for any number of processes of one machine.
+
+    Args:
+        url: ``sqlite:///relative/path`` or ``sqlite:////absolute/path``.
+        clock: where time comes from.
+    """
+
+    capabilities = Capabilities(durable=True, sql=True)
+
+    def __init__(self, url: str, *, clock: Clock | None = None) -> None:
+        self.url = url
+        self.path = database.path_of(url)
+        self._clock = clock or SystemClock()
+        self._boot = database.boot_id()
+        self._opened = 0
+        self._listeners: list[Callable[[Notice], None]] = []
+        self._waiting: deque[_Enqueue] = deque()
+        self._gathering = False
+        self._leases: dict[int, int] = {}
+        self._renewed: dict[int, int] = {}
+
+    # Opening
+
+    async def open(self) -> None:
+        """See `Store.open`."""
+        self._opened += 1
+        if self._opened > 1:
+            return
+        self._loop = asyncio.get_running_loop()
+        try:
+            await self._loop.run_in_executor(None, self._open_files)
+        except BaseException:
+            self._opened -= 1
+            raise
+        self._wake_up = await WakeUp.start(self._nudged)
+        self._writer.own_ports.add(self._wake_up.port)
+        self._block = asyncio.Lock()
+
+    def _open_files(self) -> None:
+        database.check_place(self.path)
+        folder = self.path.with_name(self.path.name + "-locks")
+        with database.translated(self.path):
+            try:
+                folder.mkdir(exist_ok=True)
+                turnstile = Turnstile(folder)
+            except OSError as error:
+                raise StoreError(f"cannot make the folder of locks {folder}: {error}") from error
+            with turnstile:
+                connection = database.connect(self.path)
+                database.migrate(connection)
+            self._reader = database.connect(self.path)
+            self._reader.execute("PRAGMA query_only = 1")
+            self._renewer = connection
+            self._renew_turnstile = turnstile
+            self._liveness = Liveness(folder)
+            self._own = OwnTransaction(self.path, folder, self._clock)
+            self._reads = ThreadPoolExecutor(1, "durably-reader")
+            self._writer = Writer(self.path, folder, self._clock, self._settled)
+
+    async def close(self) -> None:
+        """See `Store.close`."""
+        self._opened -= 1
+        if self._opened > 0:
+            return
+        self._wake_up.close()
+        await self._loop.run_in_executor(None, self._close_files)
+
+    def _close_files(self) -> None:
+        self._writer.close()
+        self._own.close()
+        self._reads.shutdown()
+        self._reader.close()
+        self._renewer.close()
+        self._renew_turnstile.close()
+        self._liveness.close()
+
+    def subscribe(self, listener: Callable[[Notice], None]) -> Callable[[], None]:
+        """See `Store.subscribe`."""
+        self._listeners.append(listener)
+        return lambda: self._listeners.remove(listener)
+
+    # Producing
+
+    async def enqueue(self, jobs: Sequence[Draft], changes: Changes = NO_CHANGES) -> list[Job]:
+        """See `Store.enqueue`. Calls that come together share one statement and one commit."""
+
+        def operation(session: Session) -> list[Job]:
+            session.check_versions(changes)
+            stored = session.insert(jobs)
+            session.apply(changes)
+            return stored
+
+        if changes:
+            return await self._write(operation)
+        self._check_open()
+        future: asyncio.Future[list[Job]] = self._loop.create_future()
+        self._waiting.append((jobs, future))
+        if not self._gathering:
+            self._gathering = True
+            gathered: list[_Enqueue] = []
+            self._writer.submit(
+                lambda session: self._insert_gathered(session, gathered),
+                lambda stored, error: _settle_all(gathered, stored, error),
+            )
+        return await future
+
+    def _insert_gathered(self, session: Session, gathered: "list[_Enqueue]") -> list[Job]:
+        """On the writer's thread: insert all that has been asked for until now.
+
+        What was taken stays in *gathered*, for the operation may be run again.
+        """
+        # First the flag: an enqueue that still sees it set has already joined the queue.
+        self._gathering = False
+        while self._waiting:
+            gathered.append(self._waiting.popleft())
+        return session.insert([draft for drafts, _ in gathered for draft in drafts])
+
+    async def enqueue_in(self, connection: object, jobs: Sequence[Draft]) -> list[Job]:
+        """See `Store.enqueue_in`: takes a `sqlite3.Connection` to the same file."""
+        self._check_open()
+        if not isinstance(connection, sqlite3.Connection):
+            raise TypeError(f"need a sqlite3.Connection, got {type(connection).__name__}")
+        files = [row[2] for row in connection.execute("PRAGMA database_list") if row[1] == "main"]
+        if not files[0] or not self.path.samefile(files[0]):
+            raise ValueError(f"the connection is to {files[0] or ':memory:'!r}, not to {self.path}")
+        # Its commits must not checkpoint beside our writer's (see `Writer`).
+        connection.execute("PRAGMA wal_autocheckpoint = 0")
+        with database.translated(self.path):
+            if not connection.in_transaction:
+                connection.execute("BEGIN IMMEDIATE")
+            return Session(connection, self._clock.now_us(), Effects()).insert(jobs)
+
+    # Working
+
+    async def register(self, info: WorkerInfo) -> int:
+        """See `Store.register`."""
+        name = f"{info.host}:{info.pid}"
+        text = msgspec.json.encode(info).decode()
+        lease_us = int(info.lease_s * 1e6)
+
+        def operation(session: Session) -> int:
+            number = session.register(name, text, lease_us, self._lease_end(lease_us), self._boot)
+            session.set_worker(number, "wake_port", self._wake_up.port)
+            # Before the commit: nobody may see the registration without its lock.
+            self._liveness.hold(number)
+            return number
+
+        number = await self._write(operation)
+        self._leases[number] = lease_us
+        return number
+
+    async def announce(self, worker: int, info: WorkerInfo) -> None:
+        """See `Store.announce`."""
+        text = msgspec.json.encode(info).decode()
+        await self._write(lambda session: session.set_worker(worker, "info", text))
+
+    async def exchange(
+        self,
+        worker: int,
+        *,
+        outcomes: Sequence[Outcome] = (),
+        started: Sequence[Lease] = (),
+        held: Sequence[Lease] | None = None,
+        claim: Claim | None = None,
+        activity: Activity | None = None,
+    ) -> Exchanged:
+        """See `Store.exchange`. Takes no lock when there is nothing to write."""
+        idle = Exchanged()
+
+        def operation(session: Session) -> Exchanged:
+            refused = session.record(outcomes) if outcomes else {}
+            if started:
+                session.begin(started)
+            if activity is not None:
+                session.save_activity(worker, activity)
+            name = session.name_of(worker)
+            if name is None:
+                return Exchanged(refused=refused, lost=True)
+            if held is not None:
+                session.return_unknown(worker, held)
+            due_in = session.stage()
+            claimed = session.claim(session.heads(claim), claim, worker, name) if claim else ()
+            if claimed:
+                self._extend(session, worker)
+            return Exchanged(
+                refused=refused,
+                claimed=claimed,
+                cancel=session.cancelling(worker),
+                due_in_s=due_in,
+                more=claim is not None and len(claimed) >= claim.start + claim.reserve > 0,
+            )
+
+        def peek(session: Session) -> bool:
+            """Whether there is anything to write; else what to answer."""
+            nonlocal idle
+            due_in = session.due_in()
+            cancel = session.cancelling(worker)
+            lost = session.name_of(worker) is None
+            idle = Exchanged(due_in_s=due_in, cancel=cancel, lost=lost)
+            return (due_in is not None and due_in <= 0) or bool(
+                claim and not lost and session.heads(claim)
+            )
+
+        must_write = outcomes or started or held is not None or activity is not None
+        if must_write:
+            return await self._write(operation)
+        done = await self._write_if(peek, operation)
+        return idle if done is None else done
+
+    def _extend(self, session: Session, worker: int) -> None:
+        """Renew on claiming: a worker that held nothing until now has not been renewing."""
+        lease_us = self._leases.get(worker, 0)
+        if self._renewed.get(worker, 0) < self._lease_end(lease_us) - lease_us // 3:
+            self._renewed[worker] = self._lease_end(lease_us)
+            session.set_worker(worker, "expires_us", self._renewed[worker])
+
+    async def checkpoint(
+        self,
+        lease: Lease,
+        *,
+        progress: Progress | None = None,
+        step: tuple[str, str] | None = None,
+        changes: Changes = NO_CHANGES,
+    ) -> None:
+        """See `Store.checkpoint`."""
+
+        def operation(session: Session) -> None:
+            session.owned(lease)
+            session.check_versions(changes)
+            if progress is not None:
+                session.set_progress(lease.ref, msgspec.json.encode(progress).decode())
+            if step is not None:
+                session.save_step(lease.ref, *step)
+            session.apply(changes)
+
+        await self._write(operation)
+
+    async def steps(self, job_id: str) -> dict[str, str]:
+        """See `Store.steps`."""
+        return await self._read(
+            lambda session: session.pairs(
+                "SELECT name, result FROM durably_steps JOIN durably_jobs ON seq = job WHERE id = ?",
+                job_id,
+            )
+        )
+
+    @asynccontextmanager
+    async def complete(
+        self, lease: Lease, finish: Callable[[], Outcome]
+    ) -> AsyncIterator[Transaction]:
+        """See `Store.complete`."""
+        self._check_open()
+
+        def check(session: Session) -> None:
+            session.owned(lease)
+
+        def record(session: Session) -> None:
+            refused = session.record([finish()])
+            if refused:
+                raise refusal_error(refused[0], lease)
+
+        async with self._block:
+            await self._own.begin(check)
+            inside = _inside_complete.set(self)
+            try:
+                yield self._own
+                await self._own.commit(record)
+            finally:
+                _inside_complete.reset(inside)
+                await self._own.roll_back()
+            effects = self._own.effects
+        self._tell(effects)
+        if effects.ready or effects.control:
+            # The nudges of other processes go out with the next write or at their interval.
+            self._writer.submit(lambda session: session.effects.add(effects), lambda *_: None)
+
+    def renew(self, worker: int) -> bool:
+        """See `Store.renew`."""
+        with database.translated(self.path), self._renew_turnstile:
+            self._renewer.execute("BEGIN IMMEDIATE")
+            try:
+                session = Session(self._renewer, self._clock.now_us(), Effects())
+                ends = self._lease_end(self._leases.get(worker, 0))
+                alive = session.set_worker(worker, "expires_us", ends)
+                self._renewer.execute("COMMIT")
+            except BaseException:
+                if self._renewer.in_transaction:
+                    self._renewer.execute("ROLLBACK")
+                raise
+        self._renewed[worker] = ends
+        return alive
+
+    async def rescue(self, worker: int | None = None) -> Rescued:
+        """See `Store.rescue`."""
+        rows = await self._read(lambda session: session.worker_rows())
+        dead = [row for row in rows if row.id != worker and self._is_dead(row)]
+        names, states = [], Counter[int]()
+        for row in dead:
+            states += await self._write(partial(self._rescue, row))
+            names.append(f"{row.name}:{row.id}")
+        return Rescued(
+            workers=tuple(names),
+            ready=states[State.READY],
+            final=states[State.FAILED] + states[State.CANCELLED],
+        )
+
+    def _is_dead(self, row: WorkerRow) -> bool:
+        now = int(self._clock.monotonic() * 1e6)
+        lapsed = row.held > 0 and (row.boot != self._boot or row.expires_us <= now)
+        return lapsed or self._liveness.is_dead(row.id)
+
+    def _rescue(self, seen: WorkerRow, session: Session) -> Counter[int]:
+        """Take one batch, if the worker is still as it was seen: it may have renewed meanwhile."""
+        if session.worker_row(seen.id) != seen and not self._liveness.is_dead(seen.id):
+            return Counter()
+        states = session.crash(seen.id, f"{seen.name}:{seen.id}")
+        if sum(states.values()) < BATCH:
+            session.delete_worker(seen.id)
+            self._liveness.forget(seen.id)
+        return states
+
+    async def resign(self, worker: int) -> None:
+        """See `Store.resign`."""
+
+        def operation(session: Session) -> None:
+            session.return_unknown(worker, ())
+            session.delete_worker(worker)
+
+        await self._write(operation)
+        self._liveness.drop(worker)
+
+    # Records and events
+
+    async def write(self, changes: Changes) -> None:
+        """See `Store.write`."""
+
+        def operation(session: Session) -> None:
+            session.check_versions(changes)
+            session.apply(changes)
+
+        await self._write(operation)
+
+    async def record(self, kind: str, id: str) -> Record | None:
+        """See `Store.record`."""
+        found = await self._read(lambda session: session.records(kind, "AND id = ?", id))
+        return found[0] if found else None
+
+    async def records(
+        self, kind: str, *, limit: int = 100, after: str | None = None, newest_first: bool = False
+    ) -> list[Record]:
+        """See `Store.records`."""
+        direction, beyond = ("DESC", "<") if newest_first else ("ASC", ">")
+        where = f"AND (? IS NULL OR id {beyond} ?) ORDER BY id {direction} LIMIT ?"
+        return await self._read(lambda session: session.records(kind, where, after, after, limit))
+
+    async def count_records(self, kind: str) -> int:
+        """See `Store.count_records`."""
+        return await self._read(lambda session: session.number(f"records:{kind}"))
+
+    async def events(
+        self, *, after: int = 0, subject: str | None = None, limit: int = 100
+    ) -> list[Event]:
+        """See `Store.events`."""
+        return await self._read(lambda session: session.events(after, subject, limit))
+
+    # Control
+
+    async def cancel(self, job_id: str) -> Job:
+        """See `Store.cancel`."""
+        return await self._write(lambda session: session.cancel(job_id))
+
+    async def retry(self, job_id: str, payload: str | None = None) -> Job:
+        """See `Store.retry`."""
+        return await self._write(lambda session: session.redrive(job_id, payload))
+
+    async def pause(self, queue: str, *, paused: bool) -> None:
+        """See `Store.pause`."""
+        await self._write(lambda session: session.pause(queue, paused=paused))
+
+    async def paused(self) -> frozenset[str]:
+        """See `Store.paused`."""
+        return await self._read(lambda session: session.paused())
+
+    async def cleanup(self, older_than_s: float) -> int:
+        """See `Store.cleanup`. A batch at a time, so that others get their turn in between."""
+        before = self._clock.now_us() - int(older_than_s * 1e6)
+        removed = 0
+        while batch := await self._write_if(
+            lambda session: session.has_older(before), lambda session: session.cleanup(before)
+        ):
+            removed += batch
+        return removed
+
+    # Inspecting
+
+    async def get(self, job_id: str) -> Job | None:
+        """See `Store.get`."""
+        if not _is_storable(job_id):
+            return None
+        found = await self._read(lambda session: session.load("id = ?", job_id))
+        return found[0].to_job() if found else None
+
+    async def find(
+        self,
+        *,
+        status: JobStatus | None = None,
+        type: str | None = None,
+        queue: str | None = None,
+        limit: int = 100,
+        after: str | None = None,
+    ) -> list[Job]:
+        """See `Store.find`."""
+        states = tuple(State) if status is None else STATES_OF[status]
+        found = await self._read(lambda session: session.find(states, type, queue, limit, after))
+        return [record.to_job() for record in found]
+
+    async def stats(self) -> StoreStats:
+        """See `Store.stats`."""
+        await self._write_if(Session.is_due, Session.stage)
+        return await self._read(lambda session: session.stats())
+
+    async def workers(self) -> list[WorkerState]:
+        """See `Store.workers`."""
+        return [
+            WorkerState(
+                id=row.id,
+                info=msgspec.json.decode(row.info, type=WorkerInfo),
+                alive=not self._is_dead(row),
+                held=row.held,
+            )
+            for row in await self._read(lambda session: session.worker_rows())
+        ]
+
+    # Threads
+
+    async def _write(self, operation: Callable[[Session], _T]) -> _T:
+        """Run *operation* on the writer's thread; returns when it is durable."""
+        self._check_open()
+        future: asyncio.Future[_T] = self._loop.create_future()
+        self._writer.submit(operation, partial(_settle, future))
+        return await future
+
+    async def _write_if(self, peek: Peek, operation: Callable[[Session], _T]) -> _T | None:
+        """Run *operation* if *peek*, which takes no lock, says so."""
+        self._check_open()
+        future: asyncio.Future[_T | None] = self._loop.create_future()
+        self._writer.submit(operation, partial(_settle, future), peek)
+        return await future
+
+    async def _read(self, query: Callable[[Session], _T]) -> _T:
+        self._check_open(writing=False)
+
+        def run() -> _T:
+            with database.translated(self.path):
+                return query(Session(self._reader, self._clock.now_us(), Effects()))
+
+        return await self._loop.run_in_executor(self._reads, run)
+
+    def _check_open(self, *, writing: bool = True) -> None:
+        if self._opened < 1:
+            raise StoreClosedError("the store is not open: use `async with` on the service")
+        if writing and _inside_complete.get() is self:
+            raise StoreBusyError(
+                "inside complete() other writes would wait for it for ever; use its `tx`"
+            )
+
+    def _settled(self, settled: Settled, effects: Effects) -> None:
+        """On the writer's thread: hand results to the loop."""
+        # The loop may have been closed without us: then nobody waits any more.
+        with contextlib.suppress(RuntimeError):
+            self._loop.call_soon_threadsafe(self._settle, settled, effects)
+
+    def _settle(self, settled: Settled, effects: Effects) -> None:
+        for done, result, error in settled:
+            done(result, error)
+        self._tell(effects)
+
+    def _tell(self, effects: Effects) -> None:
+        if effects.finished:
+            self._notify(Notice(NoticeKind.FINISHED, tuple(effects.finished)))
+        if effects.ready:
+            self._notify(Notice(NoticeKind.READY))
+        if effects.control:
+            self._notify(Notice(NoticeKind.CONTROL))
+
+    def _nudged(self) -> None:
+        self._notify(Notice(NoticeKind.READY))
+        self._notify(Notice(NoticeKind.CONTROL))
+
+    def _notify(self, notice: Notice) -> None:
+        for listener in tuple(self._listeners):
+            listener(notice)
+
+    def _lease_end(self, lease_us: int) -> int:
+        return int(self._clock.monotonic() * 1e6) + lease_us
+
+
+def _settle(future: "asyncio.Future[Any]", result: Any, error: BaseException | None) -> None:
+    if future.done():
+        return  # whoever asked has been cancelled
+    if error is not None:
+        future.set_exception(error)
+    else:
+        future.set_result(result)
+
+
+def _settle_all(gathered: list[_Enqueue], stored: Any, error: BaseException | None) -> None:
+    position = 0
+    for drafts, future in gathered:
+        part = None if error is not None else stored[position : position + len(drafts)]
+        _settle(future, part, error)
+        position += len(drafts)
+
+
+def _is_storable(text: str) -> bool:
+    return text.isascii() and "\0" not in text

@@ -1,0 +1,214 @@
+"""The one thread that writes: operations in, group commits out.
+
+What has gathered while one commit was on its way shares the next. An operation is a function of a
+`Session`; it raises one of our errors before it has written anything, and may then stand beside
+others in a transaction. Any other exception rolls the batch back, and each operation is tried alone.
+"""
+
+import os
+import queue
+import socket
+import sqlite3
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from durably.domain.clock import Clock
+from durably.domain.errors import DurablyError, StoreClosedError
+from durably.stores.sqlite.database import connect, translate
+from durably.stores.sqlite.locks import Turnstile
+from durably.stores.sqlite.session import Effects, Session
+
+Operation = Callable[[Session], Any]
+Peek = Callable[[Session], bool]
+Done = Callable[[Any, BaseException | None], None]
+"""Takes an operation's result or its error, on the event loop."""
+
+_BATCH_MAX = 1_000
+_CHECKPOINT_COMMITS = 200
+_CHECKPOINT_BYTES = 4_194_304
+
+
+class _Work(NamedTuple):
+    operation: Operation
+    done: Done
+    peek: Peek | None
+
+
+Settled = list[tuple[Done, Any, BaseException | None]]
+
+
+class Writer:
+    """Owns the writing connection of one store object.
+
+    Args:
+        path: the database file.
+        folder: where the locks lie.
+        clock: gives the time of each transaction.
+        settled: called on the writer's thread after each batch with what is done and what to tell
+            listeners: one call, so that the event loop wakes once.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        folder: Path,
+        clock: Clock,
+        settled: Callable[[Settled, Effects], None],
+    ) -> None:
+        self._path = path
+        self._clock = clock
+        self._settled = settled
+        self._connection = connect(path)
+        # Holds the write lock during checkpoints (see `_checkpoint`).
+        self._guard = connect(path)
+        self._wal = path.with_name(path.name + "-wal")
+        self._wal_bytes = _CHECKPOINT_BYTES
+        self._commits = 0
+        self._turnstile = Turnstile(folder)
+        self._queue: queue.SimpleQueue[_Work | None] = queue.SimpleQueue()
+        self._pid = os.getpid()
+        self._closed = False
+        self._socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        self._socket.setblocking(False)
+        self.own_ports: set[int] = set()
+        self._thread = threading.Thread(target=self._main, name="durably-writer", daemon=True)
+        self._thread.start()
+
+    def submit(self, operation: Operation, done: Done, peek: Peek | None = None) -> None:
+        """Queue *operation*; *done* gets its result once that is durable, or its error.
+
+        *peek* runs first, outside a transaction; False spares the operation, whose result is None.
+        """
+        if self._closed or os.getpid() != self._pid:
+            raise StoreClosedError(
+                "the store is closed, or was opened before a fork; open a service in this process"
+            )
+        self._queue.put(_Work(operation, done, peek))
+
+    def close(self) -> None:
+        """Finish what is queued, then stop. Blocks."""
+        if not self._closed:
+            self._closed = True
+            self._queue.put(None)
+            self._thread.join()
+
+    def _main(self) -> None:
+        try:
+            while (batch := self._next_batch()) is not None:
+                self._serve(batch)
+        finally:
+            self._guard.close()
+            self._connection.close()
+            self._turnstile.close()
+            self._socket.close()
+
+    def _next_batch(self) -> list[_Work] | None:
+        """Everything that waits; None when closed and empty."""
+        work = self._queue.get()
+        if work is None:
+            return None
+        batch = [work]
+        while len(batch) < _BATCH_MAX:
+            try:
+                work = self._queue.get_nowait()
+            except queue.Empty:
+                break
+            if work is None:
+                self._queue.put(None)
+                break
+            batch.append(work)
+        return batch
+
+    def _serve(self, batch: list[_Work]) -> None:
+        settled: Settled = []
+        effects = Effects()
+        try:
+            writing = [work for work in batch if self._must_write(work, settled)]
+            if writing:
+                with self._turnstile:
+                    self._commit(writing, settled, effects)
+                    self._checkpoint()
+        finally:
+            self._settled(settled, effects)
+
+    def _must_write(self, work: _Work, settled: Settled) -> bool:
+        if work.peek is None:
+            return True
+        try:
+            if work.peek(Session(self._connection, self._clock.now_us(), Effects())):
+                return True
+        except Exception as error:  # noqa: BLE001  # reaches its caller
+            settled.append((work.done, None, translate(error, self._path)))
+            return False
+        settled.append((work.done, None, None))
+        return False
+
+    def _commit(self, batch: list[_Work], settled: Settled, effects: Effects) -> None:
+        """Run *batch* in one transaction, or each alone when one of them breaks it."""
+        try:
+            done, told = self._transaction(batch)
+        except Exception as error:  # noqa: BLE001  # tried alone, it reaches its caller
+            if len(batch) == 1:
+                settled.append((batch[0].done, None, translate(error, self._path)))
+            else:
+                for work in batch:
+                    self._commit([work], settled, effects)
+        else:
+            settled += done
+            effects.add(told)
+
+    def _transaction(self, batch: list[_Work]) -> tuple[Settled, Effects]:
+        """Run *batch* in one transaction; what to settle and tell once it is durable."""
+        run = self._connection.execute
+        effects = Effects()
+        settled: Settled = []
+        ports: set[int] = set()
+        run("BEGIN IMMEDIATE")
+        try:
+            session = Session(self._connection, self._clock.now_us(), effects)
+            for work in batch:
+                try:
+                    settled.append((work.done, work.operation(session), None))
+                except DurablyError as error:
+                    settled.append((work.done, None, error))
+            if effects.ready or effects.control:
+                ports = session.wake_ports() - self.own_ports
+            run("COMMIT")
+        except BaseException:
+            if self._connection.in_transaction:
+                run("ROLLBACK")
+            raise
+        self.wake(ports)
+        return settled, effects
+
+    def wake(self, ports: set[int]) -> None:
+        """Nudge the workers of other processes. Whoever misses it looks at its interval."""
+        for port in ports:
+            try:
+                self._socket.sendto(b"", ("127.0.0.1", port))
+            except OSError:
+                continue
+
+    def _checkpoint(self) -> None:
+        """Move the log into the file now and then, and when it has grown. The turnstile is held.
+
+        SQLite up to 3.51.2 can corrupt the log when one connection commits while another
+        checkpoints. Our writers are kept out by the turnstile, the user's own connections by the
+        write lock, which a second connection holds meanwhile.
+        """
+        self._commits += 1
+        try:
+            size = self._wal.stat().st_size
+            if self._commits < _CHECKPOINT_COMMITS and size <= self._wal_bytes:
+                return
+            self._commits = 0
+            self._wal_bytes = max(size, _CHECKPOINT_BYTES)
+            self._guard.execute("BEGIN IMMEDIATE")
+            try:
+                self._connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
+            finally:
+                self._guard.execute("ROLLBACK")
+        except (sqlite3.Error, OSError):
+            return  # the log only grows meanwhile; a later commit tries again
