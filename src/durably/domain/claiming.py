@@ -13,8 +13,6 @@ class Lane(msgspec.Struct, frozen=True):
     queue: str
     type: str
     limit: int
-    reservable: bool
-    """Whether its jobs may be claimed ahead of a free slot."""
 
 
 class Claim(msgspec.Struct, frozen=True, kw_only=True):
@@ -24,7 +22,7 @@ class Claim(msgspec.Struct, frozen=True, kw_only=True):
     start: int
     """Free slots: so many jobs start at once."""
     reserve: int = 0
-    """So many more are claimed ahead; the first that may not be ends the claim."""
+    """So many more are claimed ahead; a suspect among them ends the claim."""
     suspects: bool = True
     """Whether one job that a process died with may be among them (never ahead of a slot)."""
     aging_s: float | None = None
@@ -54,7 +52,7 @@ def candidate(
 def choose(candidates: Iterable[Candidate], claim: Claim) -> Iterator[tuple[int, bool]]:
     """The (seq, starts at once) of the jobs to claim, from *candidates* in their order.
 
-    The first `start` start at once; those claimed ahead end at the first that may not be.
+    The first `start` start at once; those claimed ahead end at a suspect.
     """
     left = Counter({number: lane.limit for number, lane in enumerate(claim.lanes)})
     taken = 0
@@ -65,7 +63,7 @@ def choose(candidates: Iterable[Candidate], claim: Claim) -> Iterator[tuple[int,
         if left[lane] < 1 or (suspect and suspect_taken):
             continue
         starts = taken < claim.start
-        if not starts and (suspect or not claim.lanes[lane].reservable):
+        if not starts and suspect:
             return
         left[lane] -= 1
         suspect_taken |= suspect

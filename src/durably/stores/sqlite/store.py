@@ -289,7 +289,7 @@ class SQLiteStore:
         """See `Store.steps`."""
         return await self._read(
             lambda session: session.pairs(
-                "SELECT name, result FROM durably_steps JOIN durably_jobs ON seq = job WHERE id = ?",
+                "SELECT name, durably_steps.result FROM durably_steps JOIN durably_jobs ON seq = job WHERE id = ?",
                 job_id,
             )
         )

@@ -1,0 +1,1 @@
+"""Queue, worker and the background roles. No driver, no SQL, no HTTP."""

@@ -1,0 +1,254 @@
+"""What a handler is given: its job, and what it can do besides returning."""
+
+import asyncio
+import inspect
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from contextlib import asynccontextmanager
+from datetime import datetime
+from typing import Any, TypeVar
+
+from durably.domain.errors import LeaseLostError
+from durably.domain.job import AttemptError, JobPriority, JobRecord, JobStatus, Progress
+from durably.domain.outcome import Lease, Outcome, OutcomeKind
+from durably.domain.payload import check_text, decode, encode
+from durably.engine.drafts import Changeset, Drafter, FollowUp
+from durably.store import Store, Transaction
+
+_T = TypeVar("_T")
+STEP_LONGEST = 200
+
+
+class _Context:
+    """The job's fields, and what needs no store."""
+
+    id: str
+    type: str
+    payload: Any
+    """As the handler's payload type, where it has one."""
+    status: JobStatus
+    priority: JobPriority
+    attempts: int
+    max_attempts: int
+    created_at: datetime
+    processed_at: datetime | None
+    completed_at: datetime | None
+    next_retry_at: datetime | None
+    error: str | None
+    queue: str
+    run_at: datetime | None
+    result: Any
+    progress: Progress | None
+    errors: tuple[AttemptError, ...]
+    tags: tuple[str, ...]
+    unique_key: str | None
+    crashes: int
+    worker: str | None
+
+    def __init__(self, record: JobRecord, payload: Any, attempt: "AttemptWrites") -> None:
+        self.payload = payload
+        self._record = record
+        self._attempt = attempt
+
+    def __getattr__(self, name: str) -> Any:
+        # Only for what is not set: most handlers never ask for more than the payload.
+        if name in _Context.__annotations__:
+            value = getattr(self._record.to_job(), name)
+            setattr(self, name, value)
+            return value
+        raise AttributeError(f"{type(self).__name__} has no attribute {name!r}")
+
+    @property
+    def cancelled(self) -> bool:
+        """Whether the handler should stop: a cancel, a timeout, a shutdown or a lost lease."""
+        return self._attempt.interrupted
+
+    @property
+    def lease(self) -> Lease:
+        """The attempt's lease: `lease.token` fences writes to the handler's own systems."""
+        return self._attempt.lease
+
+    @property
+    def changes(self) -> Changeset:
+        """Records, events and jobs that commit with the outcome (see `add_job`)."""
+        return self._attempt.changes
+
+    def add_job(self, type: str, payload: Any = None, **options: Any) -> FollowUp:
+        """A follow-up job; *options* are `JobQueueService.add_job`'s.
+
+        It is committed with the outcome when the handler returns or raises Fail, Cancel, Snooze or
+        Retry, and dropped on any other exception, a timeout or a crash. Not visible before.
+        """
+        return self._attempt.changes.add_job(type, payload, **options)
+
+
+class JobContext(_Context):
+    """What an async handler is given."""
+
+    async def set_progress(self, fraction: float, message: str = "") -> None:
+        """Say how far the job is: 0 to 1, and in words. LeaseLostError as with `step`."""
+        await self._attempt.set_progress(fraction, message)
+
+    async def step(self, name: str, fn: Callable[[], Awaitable[_T] | _T]) -> _T:
+        """The result of *fn*, stored under *name*: every later attempt gets it without running it.
+
+        *fn* runs again only if the process died before the result was stored. The result must be
+        JSON-able, and comes back as JSON gives it, also the first time.
+
+        Raises:
+            LeaseLostError: this attempt no longer owns the job; stop.
+            PayloadError: the result is not JSON-able or over 1 MiB.
+        """
+        result: _T = await self._attempt.step(name, fn)
+        return result
+
+    @asynccontextmanager
+    async def complete(self, result: Any = None) -> AsyncIterator["CompletionTransaction"]:
+        """A transaction that completes the job together with the handler's own SQL.
+
+        Leaving the block commits; an exception rolls all of it back and counts as the attempt's
+        failure. On SQLite it waits its turn, may last 5 s, and keeps other writers waiting.
+
+        Raises:
+            LeaseLostError: this attempt no longer owns the job; nothing was written.
+        """
+        async with self._attempt.complete(result) as transaction:
+            yield transaction
+
+    async def commit(self, changes: Changeset) -> None:
+        """Commit *changes* now, if this attempt still owns the job.
+
+        Raises:
+            LeaseLostError: it does not; nothing was written.
+            VersionConflictError: a record has another version; nothing was written.
+        """
+        await self._attempt.commit(changes)
+
+
+class SyncJobContext(_Context):
+    """What a handler in a thread is given: the same, blocking."""
+
+    def __init__(
+        self,
+        record: JobRecord,
+        payload: Any,
+        attempt: "AttemptWrites",
+        loop: asyncio.AbstractEventLoop,
+    ) -> None:
+        super().__init__(record, payload, attempt)
+        self._loop = loop
+
+    def set_progress(self, fraction: float, message: str = "") -> None:
+        """See `JobContext.set_progress`."""
+        self._wait(self._attempt.set_progress(fraction, message))
+
+    def step(self, name: str, fn: Callable[[], _T]) -> _T:
+        """See `JobContext.step`; *fn* runs in this thread."""
+        stored, result = self._wait(self._attempt.stored_step(name))
+        if not stored:
+            text = encode(fn(), what=f"result of step {name!r}")
+            result = self._wait(self._attempt.save_step(name, text))
+        return result  # type: ignore[no-any-return]  # JSON
+
+    def _wait(self, call: Coroutine[Any, Any, _T]) -> _T:
+        return asyncio.run_coroutine_threadsafe(call, self._loop).result()
+
+
+class CompletionTransaction:
+    """The `tx` of `JobContext.complete`."""
+
+    def __init__(self, transaction: Transaction, changes: Changeset) -> None:
+        self._transaction = transaction
+        self._changes = changes
+
+    async def execute(self, sql: str, *args: Any) -> int:
+        """Run a statement; how many rows it changed."""
+        return await self._transaction.execute(sql, *args)
+
+    async def fetch(self, sql: str, *args: Any) -> list[tuple[Any, ...]]:
+        """The rows of a query."""
+        return await self._transaction.fetch(sql, *args)
+
+    def add_job(self, type: str, payload: Any = None, **options: Any) -> FollowUp:
+        """A follow-up job in the same transaction."""
+        return self._changes.add_job(type, payload, **options)
+
+
+class AttemptWrites:
+    """What one attempt writes before its outcome, always under its lease."""
+
+    def __init__(self, store: Store, lease: Lease, drafter: Drafter) -> None:
+        self._store = store
+        self._drafter = drafter
+        self._steps: dict[str, Any] | None = None
+        self._step_locks: dict[str, asyncio.Lock] = {}
+        self.lease = lease
+        self.changes = Changeset(drafter)
+        self.interrupted = False
+        self.completed: Outcome | None = None
+        """Set once `complete` has recorded the outcome."""
+        self.started_at = 0.0
+        """On the loop's clock."""
+
+    async def set_progress(self, fraction: float, message: str) -> None:
+        """See `JobContext.set_progress`."""
+        if isinstance(fraction, bool) or not isinstance(fraction, int | float):
+            raise TypeError(f"fraction must be a number, got {fraction!r}")
+        if not 0 <= fraction <= 1:
+            raise ValueError(f"fraction must be 0 to 1, got {fraction}")
+        encode(message, what="message", limit=10_000)
+        await self._store.checkpoint(
+            self.lease, progress=Progress(fraction=float(fraction), message=message)
+        )
+
+    async def step(self, name: str, fn: Callable[[], Any]) -> Any:
+        """See `JobContext.step`."""
+        # Two calls of one name at a time must run it once.
+        async with self._step_locks.setdefault(name, asyncio.Lock()):
+            stored, result = await self.stored_step(name)
+            if stored:
+                return result
+            result = fn()
+            if inspect.isawaitable(result):
+                result = await result
+            return await self.save_step(name, encode(result, what=f"result of step {name!r}"))
+
+    async def stored_step(self, name: str) -> tuple[bool, Any]:
+        """Whether the step has a stored result, and that."""
+        check_text("step name", name, longest=STEP_LONGEST)
+        if self._steps is None:
+            stored = await self._store.steps(self.lease.job_id)
+            self._steps = {key: decode(text) for key, text in stored.items()}
+        return name in self._steps, self._steps.get(name)
+
+    async def save_step(self, name: str, text: str) -> Any:
+        """Store a step's result; gives it as JSON gives it."""
+        await self._store.checkpoint(self.lease, step=(name, text))
+        result = decode(text)
+        assert self._steps is not None, "stored_step comes first"
+        self._steps[name] = result
+        return result
+
+    async def commit(self, changes: Changeset) -> None:
+        """See `JobContext.commit`."""
+        await self._store.checkpoint(self.lease, changes=changes.freeze())
+
+    @asynccontextmanager
+    async def complete(self, result: Any) -> AsyncIterator[CompletionTransaction]:
+        """See `JobContext.complete`."""
+        if self.completed is not None:
+            raise LeaseLostError(f"job {self.lease.job_id} has already been completed")
+        text = None if result is None else encode(result, what="result")
+        loop = asyncio.get_running_loop()
+
+        def finish() -> Outcome:
+            return Outcome(
+                self.lease,
+                OutcomeKind.COMPLETED,
+                loop.time() - self.started_at,
+                result=text,
+                changes=self.changes.freeze(),
+            )
+
+        async with self._store.complete(self.lease, finish) as transaction:
+            yield CompletionTransaction(transaction, self.changes)
+        self.completed = finish()

@@ -1,0 +1,548 @@
+"""JobQueueService: what users hold. It checks, encodes, and asks the store or the worker."""
+
+import asyncio
+import math
+from collections.abc import Callable, Sequence
+from datetime import datetime
+from random import Random
+from types import TracebackType
+from typing import Any, ParamSpec, Self, TypeVar, overload
+
+import uuid_utils
+
+from durably.domain.clock import Clock, SystemClock, to_datetime
+from durably.domain.errors import JobNotFoundError, StoreClosedError, StoreError
+from durably.domain.job import Job, JobPriority, JobStatus, NewJob
+from durably.domain.outcome import Event, Record, check_seconds
+from durably.domain.payload import check_text, encode
+from durably.domain.retry import RetryPolicy
+from durably.engine.drafts import QUEUE_LONGEST, Changeset, Drafter, check_count
+from durably.engine.explain import explain
+from durably.engine.handlers import Handler, Handlers
+from durably.engine.role import Role
+from durably.engine.stats import QueueStats, queue_stats
+from durably.engine.tasks import Task
+from durably.engine.worker import Worker
+from durably.store import Notice, NoticeKind, Store, WorkerState
+from durably.stores import open_store
+
+PRUNE_INTERVAL_S = 60.0
+_P = ParamSpec("_P")
+_R = TypeVar("_R")
+_WAIT_POLL_S = (0.05, 1.0)
+"""Between looks for a job that another process finishes: at first, and at most."""
+_LIST_MOST = 10_000
+_UNCHANGED: Any = object()
+
+
+def _new_id() -> str:
+    return str(uuid_utils.uuid7())
+
+
+class JobQueueService:
+    """A durable job queue: adds jobs, and runs them once told to.
+
+    Used as ``async with JobQueueService("sqlite:///jobs.db") as queue``: entering opens the store
+    but does not start processing, leaving is `shutdown` and close. Handlers may be registered
+    before. All durations are seconds.
+
+    Args:
+        store: ``memory://``, ``sqlite:///path``, or a store object (to share one).
+        concurrency: jobs at a time in this service; 1 is strictly one after the other.
+        processing_interval: longest time between looks for work; wake-ups come at once.
+        retry: what a failed attempt means, unless the handler says otherwise.
+        retention: final jobs are removed when they are older.
+        lease: a worker that is silent for longer loses its jobs to others.
+        queues: the queues that are processed here.
+        aging: seconds of waiting that are worth one level of priority; None: strict priority.
+        clock: where time comes from.
+
+    Raises:
+        TypeError, ValueError: an argument is wrong; the message names it and its value.
+    """
+
+    def __init__(
+        self,
+        store: str | Store = "sqlite:///durably.db",
+        *,
+        concurrency: int = 1,
+        processing_interval: float = 1.0,
+        retry: RetryPolicy | None = None,
+        retention: float = 86_400.0,
+        lease: float = 30.0,
+        queues: Sequence[str] = ("default",),
+        aging: float | None = None,
+        clock: Clock | None = None,
+    ) -> None:
+        if retry is not None and not isinstance(retry, RetryPolicy):
+            raise TypeError(f"retry must be a RetryPolicy, got {retry!r}")
+        self._clock = clock or SystemClock()
+        self._store = open_store(store, clock=self._clock) if isinstance(store, str) else store
+        if not hasattr(self._store, "exchange"):
+            raise TypeError(f"store must be a URL or a store object, got {store!r}")
+        self._concurrency = check_count("concurrency", concurrency, most=100_000)
+        self._interval = _positive("processing_interval", processing_interval)
+        self._retention = check_seconds("retention", retention)
+        self._lease = _positive("lease", lease)
+        self._queues = _queues(queues)
+        self._aging = None if aging is None else _positive("aging", aging)
+        self._random = Random()  # noqa: S311  # spreads retries
+        self._handlers = Handlers(retry or RetryPolicy())
+        self._drafter = Drafter(_new_id, self._handlers.max_attempts, self._handlers.check_payload)
+        self._worker: Worker | None = None
+        self._pruner: Role | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._waiting: dict[str, list[asyncio.Event]] = {}
+        self._changing = asyncio.Lock()
+
+    async def __aenter__(self) -> Self:
+        """Open the store."""
+        if self._loop is not None:
+            raise RuntimeError("this service is already open")
+        await self._store.open()
+        self._loop = asyncio.get_running_loop()
+        self._unsubscribe = self._store.subscribe(self._notice)
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """`shutdown`, then close the store."""
+        try:
+            await self.shutdown()
+        finally:
+            self._loop = None
+            self._unsubscribe()
+            await self._store.close()
+
+    # Adding jobs
+
+    async def add_job(
+        self,
+        type: str,
+        payload: Any = None,
+        *,
+        priority: JobPriority = JobPriority.NORMAL,
+        max_attempts: int | None = None,
+        delay: float | None = None,
+        run_at: datetime | None = None,
+        queue: str = "default",
+        unique_key: str | None = None,
+        tags: Sequence[str] = (),
+        connection: object = None,
+    ) -> Job:
+        """Add a job; durable when it returns.
+
+        Args:
+            type: names the handler; it need not be known here.
+            payload: anything JSON-able, at most 1 MiB.
+            priority: higher runs first.
+            max_attempts: in all; None: the retry policy's.
+            delay: seconds until it may run.
+            run_at: when it may run (aware); instead of *delay*.
+            queue: which workers look.
+            unique_key: while a job of the type with this key is pending or processing, it is
+                returned unchanged instead of adding another.
+            tags: for finding it again.
+            connection: add it inside the caller's own SQL transaction; durable when that commits.
+
+        Raises:
+            TypeError, ValueError: an argument is wrong.
+            PayloadError: the payload is not JSON-able, too large, or not of the type's shape.
+            StoreError: the store could not take it; nothing was added.
+        """
+        job = NewJob(
+            type=type,
+            payload=payload,
+            priority=priority,
+            max_attempts=max_attempts,
+            delay=delay,
+            run_at=run_at,
+            queue=queue,
+            unique_key=unique_key,
+            tags=tuple(tags) if not isinstance(tags, str) else tags,  # type: ignore[arg-type]  # refused below
+        )
+        draft = self._drafter.draft(job)
+        if connection is not None:
+            return (await self._store.enqueue_in(connection, [draft]))[0]
+        return (await self._store.enqueue([draft]))[0]
+
+    async def add_jobs(self, jobs: Sequence[NewJob]) -> list[Job]:
+        """Add several in one round trip, all or nothing. Errors as in `add_job`."""
+        drafts = [self._drafter.draft(_check_new(job)) for job in jobs]
+        return await self._store.enqueue(drafts) if drafts else []
+
+    def add_job_sync(self, type: str, payload: Any = None, **options: Any) -> Job:
+        """`add_job` for code that is not async.
+
+        From another thread it asks the service's event loop; where the service is not open, it
+        opens the store for this one job.
+
+        Raises:
+            RuntimeError: called on an event loop's own thread, which it would block.
+        """
+        try:
+            asyncio.get_running_loop()
+        except RuntimeError:
+            pass
+        else:
+            raise RuntimeError("this thread runs an event loop: use `await … .enqueue(…)` instead")
+        if self._loop is not None:
+            return asyncio.run_coroutine_threadsafe(
+                self.add_job(type, payload, **options), self._loop
+            ).result()
+        if not self._store.capabilities.durable:
+            raise StoreClosedError(f"{self._store.url} keeps nothing while no service is open")
+        return asyncio.run(self._add_alone(type, payload, options))
+
+    async def _add_alone(self, type: str, payload: Any, options: dict[str, Any]) -> Job:
+        async with self:
+            return await self.add_job(type, payload, **options)
+
+    # Handlers
+
+    def register_handler(
+        self,
+        type: str,
+        handler: Callable[[Any], Any],
+        *,
+        payload_type: Any = None,
+        timeout: float | None = None,
+        retry: RetryPolicy | None = None,
+        max_concurrency: int | None = None,
+    ) -> None:
+        """Run jobs of *type* with ``handler(job: JobContext)``; replaces an earlier one.
+
+        Args:
+            type: the job type.
+            handler: async, or a plain function, which runs in a thread.
+            payload_type: a msgspec struct, dataclass or anything msgspec decodes: payloads are
+                checked at `add_job` and converted at run.
+            timeout: seconds for each attempt.
+            retry: instead of the service's policy.
+            max_concurrency: so many at a time in this service.
+
+        Raises:
+            TypeError, ValueError: an argument is wrong.
+        """
+        self._handlers.register(
+            Handler(
+                type,
+                handler,
+                payload_type=payload_type,
+                timeout=timeout,
+                retry=retry,
+                max_concurrency=max_concurrency,
+            )
+        )
+
+    @overload
+    def task(self, name: Callable[_P, _R], /) -> Task[_P, _R]: ...
+    @overload
+    def task(
+        self,
+        name: str | None = None,
+        *,
+        timeout: float | None = None,
+        retry: RetryPolicy | None = None,
+        max_concurrency: int | None = None,
+    ) -> Callable[[Callable[_P, _R]], Task[_P, _R]]: ...
+    def task(self, name: Any = None, **options: Any) -> Any:
+        """Make a function a job type: its parameters are the payload.
+
+        A parameter annotated `JobContext` (`SyncJobContext` in a plain function) gets the context.
+        Used bare or with a name and `register_handler`'s options; the name is the function's own
+        unless given.
+
+        Raises:
+            TypeError: a parameter cannot be a payload field.
+            ValueError: another function already has this name.
+        """
+
+        def decorate(function: Callable[..., Any]) -> Task[Any, Any]:
+            made = Task(self, function, None if callable(name) else name)
+            self._handlers.check_free(made.name, function)
+            handler = Handler(made.name, made.handler(), payload_type=made.payload_type, **options)
+            self._handlers.register(handler, function)
+            return made
+
+        return decorate(name) if callable(name) else decorate
+
+    # Looking
+
+    async def get_job(self, id: str) -> Job | None:
+        """The job with this id; None for any text that is none's."""
+        await self._catch_up()
+        return await self._store.get(id)
+
+    async def get_jobs(
+        self,
+        *,
+        status: JobStatus | None = None,
+        type: str | None = None,
+        queue: str | None = None,
+        limit: int = 100,
+        after: str | None = None,
+    ) -> list[Job]:
+        """Jobs that match every filter given, highest priority first, then oldest.
+
+        Args:
+            status: `JobStatus` or its value.
+            type: the job type.
+            queue: the queue.
+            limit: at most so many, 1 to 10,000.
+            after: only what comes after the job with this id: the last of the page before.
+
+        Raises:
+            JobNotFoundError: *after* is no job.
+        """
+        await self._catch_up()
+        return await self._store.find(
+            status=None if status is None else _status(status),
+            type=type,
+            queue=queue,
+            limit=check_count("limit", limit, most=_LIST_MOST),
+            after=after,
+        )
+
+    async def get_stats(self) -> QueueStats:
+        """Counts, rates and percentiles, from maintained figures."""
+        await self._catch_up()
+        figures = await self._store.stats()
+        types = [handler.type for handler in self._handlers.all()]
+        return queue_stats(figures, types, await self._store.workers())
+
+    async def workers(self) -> list[WorkerState]:
+        """The workers registered with the store, in every process."""
+        return await self._store.workers()
+
+    async def explain(self, id: str) -> str:
+        """Why the job is not running, in words. JobNotFoundError."""
+        job = await self._known(id)
+        return explain(
+            job,
+            now=to_datetime(self._clock.now_us()),
+            paused=await self._store.paused(),
+            workers=await self._store.workers(),
+        )
+
+    async def wait(self, id: str, timeout: float | None = None) -> Job:
+        """The job once it is final.
+
+        Raises:
+            JobNotFoundError: no job has this id.
+            TimeoutError: it is not final after *timeout* seconds.
+        """
+        deadline = math.inf if timeout is None else self._now() + check_seconds("timeout", timeout)
+        event = asyncio.Event()
+        self._waiting.setdefault(id, []).append(event)
+        poll, longest = _WAIT_POLL_S
+        try:
+            while not (job := await self._known(id)).status.is_final:
+                left = deadline - self._now()
+                if left <= 0:
+                    raise TimeoutError(f"job {id} is still {job.status} after {timeout:g} s")
+                await self._clock.wait(event, min(poll, left))
+                event.clear()
+                poll = min(poll * 2, longest)
+        finally:
+            self._waiting[id].remove(event)
+            if not self._waiting[id]:
+                del self._waiting[id]
+        return job
+
+    # Steering
+
+    async def cancel_job(self, id: str) -> Job:
+        """Cancel a pending job at once; interrupt a running one.
+
+        A running job stays processing, `cancelled` true, until its handler has ended; one that
+        returns normally all the same is completed.
+
+        Raises:
+            JobNotFoundError, JobStateError: unknown, or already final.
+        """
+        return await self._store.cancel(id)
+
+    async def retry_job(self, id: str, *, payload: Any = _UNCHANGED) -> Job:
+        """Run a final job again, with as many attempts as it was given at first.
+
+        Its history stays and attempts are counted on. An edited *payload* clears its steps.
+
+        Raises:
+            JobNotFoundError, JobStateError: unknown, or not final.
+            UniqueKeyTakenError: another live job holds its unique key.
+            PayloadError: as in `add_job`.
+        """
+        if payload is _UNCHANGED:
+            return await self._store.retry(id)
+        job = await self._known(id)
+        text = encode(payload)
+        self._handlers.check_payload(job.type, text)
+        return await self._store.retry(id, text)
+
+    async def pause(self, queue: str) -> None:
+        """Let no worker claim from *queue* until `resume`; kept in the store."""
+        await self._store.pause(check_text("queue", queue, longest=QUEUE_LONGEST), paused=True)
+
+    async def resume(self, queue: str) -> None:
+        """Undo `pause`."""
+        await self._store.pause(check_text("queue", queue, longest=QUEUE_LONGEST), paused=False)
+
+    async def cleanup(self, older_than: float = 86_400.0) -> int:
+        """Remove the final jobs whose `completed_at` is more than *older_than* seconds ago."""
+        return await self._store.cleanup(check_seconds("older_than", older_than))
+
+    # Records and events
+
+    def changeset(self) -> Changeset:
+        """Gathers jobs, records and events for `commit`."""
+        return Changeset(self._drafter)
+
+    async def commit(self, changes: Changeset) -> None:
+        """Commit all of *changes* or nothing (VersionConflictError)."""
+        await self._store.write(changes.freeze())
+
+    async def get_record(self, kind: str, id: str) -> Record | None:
+        """A record by kind and id."""
+        return await self._store.record(kind, id)
+
+    async def get_records(
+        self, kind: str, *, limit: int = 100, after: str | None = None, newest_first: bool = False
+    ) -> list[Record]:
+        """Records of a kind in the order of their ids, beyond the id *after*."""
+        return await self._store.records(kind, limit=limit, after=after, newest_first=newest_first)
+
+    async def count_records(self, kind: str) -> int:
+        """How many records of a kind there are."""
+        return await self._store.count_records(kind)
+
+    async def get_events(
+        self, *, after: int = 0, subject: str | None = None, limit: int = 100
+    ) -> list[Event]:
+        """Events with larger ids than *after*, oldest first."""
+        return await self._store.events(after=after, subject=subject, limit=limit)
+
+    # Processing
+
+    @property
+    def is_processing(self) -> bool:
+        """Whether this service takes new jobs."""
+        return self._worker is not None and self._worker.claiming
+
+    async def start_processing(self) -> None:
+        """Take jobs. Returns when the jobs of dead processes of this machine are rescued."""
+        async with self._changing:
+            if self._worker is None:
+                if self._loop is None:
+                    raise StoreClosedError("the service is not open: use `async with`")
+                self._worker = await self._start_worker()
+            self._worker.resume()
+
+    async def stop_processing(self) -> None:
+        """Take no new jobs; what runs goes on. Final until `start_processing`."""
+        async with self._changing:
+            if self._worker is not None:
+                await self._worker.pause()
+
+    async def shutdown(self, timeout: float = 30.0) -> int:
+        """Take no new jobs, let running ones finish, return the rest; how many were still running.
+
+        After *timeout* seconds async handlers are cancelled. Jobs that did not finish are returned
+        unspent; a thread that goes on can record nothing any more. The store stays open.
+        """
+        check_seconds("timeout", timeout)
+        async with self._changing:
+            if self._worker is None:
+                return 0
+            worker, self._worker = self._worker, None
+            await worker.pause()
+            left = await worker.drain(timeout)
+            if self._pruner is not None:
+                await self._pruner.stop()
+            self._handlers.changed = lambda: None
+            await worker.end()
+            await self._prune_quietly()
+            return left
+
+    async def _start_worker(self) -> Worker:
+        worker = Worker(
+            self._store,
+            self._clock,
+            self._handlers,
+            self._drafter,
+            concurrency=self._concurrency,
+            interval=self._interval,
+            lease=self._lease,
+            queues=self._queues,
+            aging=self._aging,
+            random=self._random,
+        )
+        await worker.start()
+        self._handlers.changed = worker.handlers_changed
+        self._pruner = Role(
+            "pruner", PRUNE_INTERVAL_S, lambda: self.cleanup(self._retention), self._clock
+        )
+        return worker
+
+    async def _prune_quietly(self) -> None:
+        try:
+            await self.cleanup(self._retention)
+        except StoreError:
+            return  # it is no reason to fail a shutdown; the next start cleans up
+
+    # Inside
+
+    def _notice(self, notice: Notice) -> None:
+        if self._worker is not None:
+            self._worker.notice(notice)
+        if notice.kind is NoticeKind.FINISHED and self._waiting:
+            for job_id in notice.ids:
+                for event in self._waiting.get(job_id, ()):
+                    event.set()
+
+    async def _catch_up(self) -> None:
+        """What this service has started must be visible to whoever asks it."""
+        if self._worker is not None:
+            await self._worker.record_starts()
+
+    async def _known(self, id: str) -> Job:
+        job = await self.get_job(id)
+        if job is None:
+            raise JobNotFoundError(id)
+        return job
+
+    def _now(self) -> float:
+        return self._clock.monotonic()
+
+
+def _positive(name: str, value: object) -> float:
+    seconds = check_seconds(name, value)
+    if seconds < 0.001:
+        raise ValueError(f"{name} must be at least 0.001 seconds, got {value}")
+    return seconds
+
+
+def _queues(queues: Sequence[str]) -> tuple[str, ...]:
+    if isinstance(queues, str) or not queues:
+        raise ValueError(
+            f"queues must name at least one queue, for example ('default',), got {queues!r}"
+        )
+    return tuple(dict.fromkeys(check_text("queue", q, longest=QUEUE_LONGEST) for q in queues))
+
+
+def _status(value: object) -> JobStatus:
+    try:
+        return JobStatus(value)  # type: ignore[arg-type]  # checked here
+    except ValueError:
+        known = ", ".join(JobStatus)
+        raise ValueError(f"status must be one of {known}, got {value!r}") from None
+
+
+def _check_new(job: object) -> NewJob:
+    if not isinstance(job, NewJob):
+        raise TypeError(f"add_jobs takes NewJob(…), got {job!r}")
+    return job

@@ -1,0 +1,471 @@
+"""Claims jobs, runs them, records how they ended: one `Store.exchange` after the other."""
+
+import asyncio
+import heapq
+import logging
+import os
+import platform
+from collections import Counter
+from random import Random
+
+from durably.domain import transitions
+from durably.domain.claiming import Claim, Lane
+from durably.domain.clock import Clock
+from durably.domain.errors import StoreError
+from durably.domain.job import State
+from durably.domain.outcome import Lease, Outcome, OutcomeKind
+from durably.engine.drafts import Drafter
+from durably.engine.executor import Attempt, Interruption
+from durably.engine.handlers import Handlers
+from durably.engine.heartbeat import Heartbeat
+from durably.engine.pace import AHEAD_LONGEST_S, Figures, Pace
+from durably.engine.role import Role
+from durably.engine.threads import Threads
+from durably.store import Claimed, Exchanged, Notice, NoticeKind, Refusal, Store, WorkerInfo
+
+_log = logging.getLogger("durably")
+RESCUE_INTERVAL_S = 2.0
+_FINAL = (OutcomeKind.COMPLETED, OutcomeKind.FAILED, OutcomeKind.CANCELLED)
+
+
+class Worker:
+    """The running half of a service.
+
+    Args:
+        concurrency: slots; with 1, strictly one job at a time and nothing is claimed ahead.
+        interval: seconds between looks when nothing wakes it.
+        lease: seconds that a claim is good for without renewal.
+        queues: which queues it claims from.
+        aging: see `JobQueueService`.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        clock: Clock,
+        handlers: Handlers,
+        drafter: Drafter,
+        *,
+        concurrency: int,
+        interval: float,
+        lease: float,
+        queues: tuple[str, ...],
+        aging: float | None,
+        random: Random,
+    ) -> None:
+        self._store = store
+        self._clock = clock
+        self._handlers = handlers
+        self._drafter = drafter
+        self._concurrency = concurrency
+        self._interval = interval
+        self._lease = lease
+        self._queues = queues
+        self._aging = aging
+        self._random = random
+        self._threads = Threads()
+        self._pace = Pace()
+        self._figures = Figures()
+        self._loop = asyncio.get_running_loop()
+        self._wake = asyncio.Event()
+        self._idle = asyncio.Event()
+        self._idle.set()
+        self._exchanged = asyncio.Event()
+        self._running: dict[int, Attempt] = {}
+        self._ahead: list[tuple[int, int, int, Claimed]] = []
+        self._ahead_until = 0.0
+        self._unrecorded_starts: list[Lease] = []
+        self._outbox: list[Outcome] = []
+        self._look = True
+        self._ask = True
+        self._more = False
+        self._due_at: float | None = None
+        self._unsure = False
+        self._claiming = False
+        self._ending = asyncio.Event()
+        self._id = 0
+
+    # Life
+
+    async def start(self) -> None:
+        """Register, rescue the jobs of dead processes, then begin; `resume` starts claiming."""
+        await self._register()
+        while (await self._store.rescue(self._id)).workers:
+            pass
+        self._rescuer = Role("rescuer", RESCUE_INTERVAL_S, self._rescue, self._clock)
+        self._task = self._loop.create_task(self._run(), name="durably-worker")
+
+    @property
+    def claiming(self) -> bool:
+        """Whether it takes new jobs."""
+        return self._claiming
+
+    @property
+    def running(self) -> int:
+        """How many handlers run."""
+        return len(self._running)
+
+    def resume(self) -> None:
+        """Take new jobs."""
+        self._claiming = True
+        self._look_now()
+
+    async def pause(self) -> None:
+        """Take no new jobs and give back, unspent, what has not started."""
+        self._claiming = False
+        self._return_ahead()
+        await self.flush()
+
+    async def flush(self) -> None:
+        """Until what has started and ended by now is recorded (or could not be)."""
+        if self._task.done() or not (self._outbox or self._unrecorded_starts or self._unsure):
+            return
+        self._exchanged.clear()
+        self._wake.set()
+        await self._exchanged.wait()
+
+    async def record_starts(self) -> None:
+        """Until every handler that has started is known to have in the store."""
+        if self._unrecorded_starts:
+            await self.flush()
+
+    async def drain(self, timeout: float) -> int:
+        """Wait for running handlers; after *timeout* seconds cancel the async ones.
+
+        Gives how many were still running then. Their jobs are returned unspent.
+        """
+        await self._clock.wait(self._idle, timeout)
+        left = list(self._running.values())
+        for attempt in left:
+            _log.warning(
+                "job %s (%s) is still running at shutdown", attempt.lease.job_id, attempt.lease.type
+            )
+            attempt.interrupt(Interruption.SHUTDOWN)
+        tasks = [a.task for a in left if a.handler.is_async and a.task is not None]
+        if tasks:
+            # A handler that swallows its cancellation must not keep the program alive.
+            await asyncio.wait(tasks, timeout=min(timeout, 5.0))
+        await self.flush()
+        return len(left)
+
+    async def end(self) -> None:
+        """Stop everything; what is still held is returned unspent, late outcomes are fenced."""
+        self._claiming = False
+        self._ending.set()
+        self._wake.set()
+        await self._task
+        await self._rescuer.stop()
+        await asyncio.to_thread(self._heartbeat.stop)
+        for attempt in self._running.values():
+            attempt.interrupt(Interruption.LEASE_LOST)
+        try:
+            await self._store.resign(self._id)
+        except StoreError as error:
+            _log.warning("worker %s could not resign: %s", self._id, error)
+        self._threads.close()
+
+    def notice(self, notice: Notice) -> None:
+        """What the store tells."""
+        if notice.kind is NoticeKind.READY:
+            self._look_now()
+        elif notice.kind is NoticeKind.CONTROL:
+            self._look = self._ask = True
+            self._wake.set()
+
+    def handlers_changed(self) -> None:
+        """There are new types to claim."""
+        self._announce = True
+        self._look_now()
+
+    def _look_now(self) -> None:
+        self._look = True
+        if self._claiming:
+            self._wake.set()
+
+    # The loop
+
+    async def _run(self) -> None:
+        while not self._ending.is_set():
+            if not await self._clock.wait(self._wake, self._patience()):
+                self._look = self._ask = True
+            self._wake.clear()
+            try:
+                await self._exchange()
+            except Exception as error:  # noqa: BLE001  # nothing may end the loop
+                if isinstance(error, StoreError):
+                    _log.warning("%s; trying again in %g s", error, self._interval)
+                else:
+                    _log.exception("the worker stumbled; it goes on")
+                self._unsure = self._ask = True
+                self._exchanged.set()
+                await self._clock.wait(self._ending, self._interval)
+                self._wake.set()
+
+    def _patience(self) -> float:
+        """Seconds to wait for a wake-up."""
+        now = self._clock.monotonic()
+        patience = self._interval
+        if self._due_at is not None:
+            patience = min(patience, max(0.0, self._due_at - now))
+        if self._ahead:
+            patience = min(patience, max(0.0, self._ahead_until - now))
+        return patience
+
+    async def _exchange(self) -> None:
+        """Tell the store what happened and take what comes next; nothing if there is nothing."""
+        if self._announce:
+            self._announce = False
+            await self._store.announce(self._id, self._info())
+        self._return_overdue()
+        claim = self._claim() if self._claiming and self._look else None
+        outcomes, self._outbox = self._outbox, []
+        started = [lease for lease in self._unrecorded_starts if lease.ref in self._running]
+        self._unrecorded_starts = []
+        if not (outcomes or started or claim or self._ask or self._unsure):
+            self._exchanged.set()
+            return
+        asked_at = self._clock.monotonic()
+        if claim is not None:
+            self._look = False
+        try:
+            result = await self._store.exchange(
+                self._id,
+                outcomes=outcomes,
+                started=started,
+                held=self._held(outcomes) if self._unsure else None,
+                claim=claim,
+                activity=self._figures.activity() if outcomes else None,
+            )
+        except BaseException:
+            self._outbox = outcomes + self._outbox
+            self._unrecorded_starts = started + self._unrecorded_starts
+            self._look = True
+            raise
+        self._unsure = self._ask = False
+        await self._take(result, outcomes, asked_at, claimed_for=claim)
+        if not (self._outbox or self._unrecorded_starts):
+            self._exchanged.set()
+
+    async def _take(
+        self, result: Exchanged, outcomes: list[Outcome], asked_at: float, claimed_for: Claim | None
+    ) -> None:
+        for position, refusal in result.refused.items():
+            self._refused(outcomes[position], refusal)
+        if result.lost:
+            await self._start_over()
+            return
+        if result.claimed:
+            self._heartbeat.claimed(asked_at)
+        for claimed in result.claimed:
+            if claimed.record.state == State.RUNNING:
+                self._begin(claimed)
+            else:
+                self._reserve(claimed)
+        self._fill_slots()
+        for job_id in result.cancel:
+            self._cancel(job_id)
+        if claimed_for is not None:
+            self._more = result.more
+        self._due_at = None if result.due_in_s is None else asked_at + result.due_in_s
+        if self._more and self._claiming and self._free() > 0:
+            self._look_now()
+        if not self._running and not self._ahead:
+            self._heartbeat.idle()
+
+    def _held(self, outcomes: list[Outcome]) -> list[Lease]:
+        """Every lease known here: after a lost reply the store takes back any other."""
+        return [
+            *(attempt.lease for attempt in self._running.values()),
+            *(claimed.lease for *_, claimed in self._ahead),
+            *(outcome.lease for outcome in outcomes),
+        ]
+
+    # Claiming
+
+    def _claim(self) -> Claim | None:
+        """What could be taken now; None when nothing could."""
+        free = self._free()
+        reserve = 0
+        if self._concurrency > 1:
+            now = self._loop.time()
+            reserve = max(0, self._pace.ahead(now, busy=free == 0) - len(self._ahead))
+        if free + reserve < 1:
+            return None
+        held = Counter(a.lease.type for a in self._running.values())
+        held.update(claimed.lease.type for *_, claimed in self._ahead)
+        lanes = tuple(
+            Lane(queue, handler.type, limit)
+            for handler in self._handlers.all()
+            if (limit := self._limit(handler.max_concurrency, held[handler.type])) > 0
+            for queue in self._queues
+        )
+        if not lanes:
+            return None
+        suspects = not any(a.claimed.record.suspect for a in self._running.values())
+        return Claim(
+            lanes=lanes, start=free, reserve=reserve, suspects=suspects, aging_s=self._aging
+        )
+
+    def _limit(self, most: int | None, held: int) -> int:
+        return 1_000_000 if most is None else most - held
+
+    def _free(self) -> int:
+        return max(0, self._concurrency - len(self._running))
+
+    def _reserve(self, claimed: Claimed) -> None:
+        self._ahead_until = self._clock.monotonic() + AHEAD_LONGEST_S
+        record = claimed.record
+        heapq.heappush(self._ahead, (-record.priority, record.ready_at, record.seq, claimed))
+
+    def _return_overdue(self) -> None:
+        """What was claimed ahead and has met no free slot belongs to whoever has one."""
+        if self._ahead and self._clock.monotonic() >= self._ahead_until:
+            self._return_ahead()
+            self._pace.slow_down()
+
+    def _fill_slots(self) -> None:
+        while self._ahead and len(self._running) < self._concurrency and self._claiming:
+            claimed = heapq.heappop(self._ahead)[-1]
+            transitions.begin(claimed.record, self._clock.now_us())
+            self._unrecorded_starts.append(claimed.lease)
+            self._ahead_until = self._clock.monotonic() + AHEAD_LONGEST_S
+            self._begin(claimed)
+
+    def _return_ahead(self) -> None:
+        for *_, claimed in self._ahead:
+            self._outbox.append(Outcome(claimed.lease, OutcomeKind.RETURNED))
+        self._ahead.clear()
+
+    # Attempts
+
+    def _begin(self, claimed: Claimed) -> None:
+        handler = self._handlers.get(claimed.lease.type)
+        if handler is None:
+            # Claimed for a handler that was there when it was asked for.
+            self._outbox.append(Outcome(claimed.lease, OutcomeKind.RETURNED))
+            return
+        attempt = Attempt(
+            claimed,
+            handler,
+            self._handlers.policy(handler),
+            store=self._store,
+            drafter=self._drafter,
+            threads=self._threads,
+            random=self._random,
+            report=self._report,
+        )
+        self._running[claimed.lease.ref] = attempt
+        self._idle.clear()
+        attempt.task = self._loop.create_task(self._attend(attempt), name=f"job-{handler.type}")
+
+    async def _attend(self, attempt: Attempt) -> None:
+        """Run one attempt in one slot."""
+        try:
+            await attempt.run()
+        finally:
+            self._leave(attempt)
+
+    def _leave(self, attempt: Attempt) -> None:
+        if self._running.get(attempt.lease.ref) is attempt:
+            del self._running[attempt.lease.ref]
+        self._pace.ended()
+        self._fill_slots()
+        if not self._running:
+            self._idle.set()
+        if self._more or attempt.handler.max_concurrency or attempt.claimed.record.suspect:
+            self._look = True
+        self._wake.set()
+
+    def _report(self, attempt: Attempt, outcome: Outcome) -> None:
+        self._outbox.append(outcome)
+        record = attempt.claimed.record
+        if outcome.kind is not OutcomeKind.RETURNED:
+            started_us = self._clock.now_us() - int(outcome.run_s * 1e6)
+            self._figures.add(
+                self._clock.now_us(),
+                wait_s=max(0, started_us - record.ready_at) / 1e6,
+                run_s=outcome.run_s,
+                final=outcome.kind in _FINAL,
+                failed=outcome.failure is not None,
+            )
+        self._wake.set()
+
+    def _cancel(self, job_id: str) -> None:
+        for attempt in self._running.values():
+            if attempt.lease.job_id == job_id and attempt.why is None:
+                attempt.interrupt(Interruption.CANCEL)
+        kept = []
+        for entry in self._ahead:
+            if entry[-1].lease.job_id == job_id:
+                self._outbox.append(Outcome(entry[-1].lease, OutcomeKind.CANCELLED))
+                self._wake.set()
+            else:
+                kept.append(entry)
+        if len(kept) < len(self._ahead):
+            heapq.heapify(kept)
+            self._ahead = kept
+
+    def _refused(self, outcome: Outcome, refusal: Refusal) -> None:
+        if refusal is Refusal.CONFLICT:
+            # The attempt worked on records that have changed: it looks again, at no charge.
+            self._outbox.append(Outcome(outcome.lease, OutcomeKind.SNOOZED, outcome.run_s))
+            self._wake.set()
+        elif outcome.kind is not OutcomeKind.RETURNED:
+            _log.warning(
+                "the outcome of job %s (%s) came after its lease was lost and was refused",
+                outcome.lease.job_id,
+                outcome.kind,
+            )
+
+    # Leases
+
+    def _info(self) -> WorkerInfo:
+        return WorkerInfo(
+            host=platform.node(),
+            pid=os.getpid(),
+            queues=self._queues,
+            types=tuple(handler.type for handler in self._handlers.all()),
+            concurrency=self._concurrency,
+            lease_s=self._lease,
+        )
+
+    async def _register(self) -> None:
+        self._announce = False
+        self._id = await self._store.register(self._info())
+        self._heartbeat = Heartbeat(
+            self._store,
+            self._clock,
+            self._id,
+            self._lease,
+            self._lost_in_thread,
+        )
+
+    def _lost_in_thread(self) -> None:
+        self._loop.call_soon_threadsafe(self._leases_lost)
+
+    def _leases_lost(self) -> None:
+        """Stop every handler before somebody else may run its job."""
+        for attempt in self._running.values():
+            attempt.interrupt(Interruption.LEASE_LOST)
+        self._ahead.clear()
+        self._unsure = True
+        self._look = True
+        self._wake.set()
+
+    async def _start_over(self) -> None:
+        """This worker was taken for dead: what it held is no longer its own."""
+        _log.warning("worker %s was taken for dead; it registers again", self._id)
+        self._leases_lost()
+        self._outbox.clear()
+        await asyncio.to_thread(self._heartbeat.stop)
+        await self._register()
+
+    async def _rescue(self) -> None:
+        rescued = await self._store.rescue(self._id)
+        if rescued.workers:
+            _log.warning(
+                "rescued the jobs of %s: %d ready again, %d final",
+                ", ".join(rescued.workers),
+                rescued.ready,
+                rescued.final,
+            )
