@@ -1,0 +1,39 @@
+"""Run the benchmarks: `python benchmarks/run.py [--quick] [--store NAME] [QUESTION …]`."""
+
+import argparse
+from functools import partial
+
+import enqueue
+import idle
+import latency
+import support
+import throughput
+
+
+def main() -> None:
+    """Ask every question of every store and save the answers."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--quick", action="store_true", help="one small repetition of each")
+    parser.add_argument("--store", action="append", choices=list(support.stores()))
+    parser.add_argument("question", nargs="*", help="enqueue, throughput, latency, idle")
+    options = parser.parse_args()
+    small = options.quick
+    questions: dict[str, support.Measure] = {
+        "enqueue": partial(enqueue.measure, jobs=2_000 if small else 40_000),
+        "throughput": partial(throughput.measure, jobs=2_000 if small else 40_000),
+        "latency": partial(latency.measure, jobs=30 if small else 300),
+        "idle": partial(idle.measure, seconds=0.5 if small else 5.0),
+    }
+    wanted = options.question or list(questions)
+    if unknown := set(wanted) - set(questions):
+        parser.error(f"unknown question {sorted(unknown)[0]!r}; known: {', '.join(questions)}")
+    only = options.store or list(support.stores())
+    answers = {
+        name: support.run(name, questions[name], repetitions=1 if small else 5, only=only)
+        for name in wanted
+    }
+    print("saved", support.save(answers).relative_to(support.ROOT))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,36 @@
+"""How many no-op async jobs a second, from claim to recorded outcome, in one process?"""
+
+import asyncio
+import time
+
+from support import PAYLOAD
+
+from durably import JobContext, JobQueueService, JobStatus, NewJob
+
+CONCURRENCY = 64
+
+
+async def measure(url: str, *, jobs: int) -> dict[str, float]:
+    """Jobs per second until the store holds no unfinished job."""
+    async with JobQueueService(url, concurrency=CONCURRENCY) as queue:
+        done = asyncio.Event()
+        left = jobs
+
+        async def noop(job: JobContext) -> None:
+            nonlocal left
+            left -= 1
+            if left == 0:
+                done.set()
+
+        queue.register_handler("noop", noop)
+        for _ in range(jobs // 1_000):
+            await queue.add_jobs([NewJob(type="noop", payload=PAYLOAD)] * 1_000)
+        started = time.perf_counter()
+        await queue.start_processing()
+        await done.wait()
+        while await queue.get_jobs(status=JobStatus.PROCESSING, limit=1):
+            await asyncio.sleep(0)
+        elapsed = time.perf_counter() - started
+        stats = await queue.get_stats()
+        assert stats.completed_jobs == jobs, stats
+    return {"jobs_per_s": jobs / elapsed}
