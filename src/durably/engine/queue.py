@@ -2,6 +2,7 @@
 
 import asyncio
 import math
+import threading
 from collections.abc import Callable, Sequence
 from datetime import datetime
 from random import Random
@@ -94,6 +95,7 @@ class JobQueueService:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._waiting: dict[str, list[asyncio.Event]] = {}
         self._changing = asyncio.Lock()
+        self._alone = threading.Lock()
 
     async def __aenter__(self) -> Self:
         """Open the store."""
@@ -196,7 +198,8 @@ class JobQueueService:
             ).result()
         if not self._store.capabilities.durable:
             raise StoreClosedError(f"{self._store.url} keeps nothing while no service is open")
-        return asyncio.run(self._add_alone(type, payload, options))
+        with self._alone:
+            return asyncio.run(self._add_alone(type, payload, options))
 
     async def _add_alone(self, type: str, payload: Any, options: dict[str, Any]) -> Job:
         async with self:
@@ -484,7 +487,10 @@ class JobQueueService:
         await worker.start()
         self._handlers.changed = worker.handlers_changed
         self._pruner = Role(
-            "pruner", PRUNE_INTERVAL_S, lambda: self.cleanup(self._retention), self._clock
+            "pruner",
+            min(PRUNE_INTERVAL_S, max(0.1, self._retention / 4)),
+            lambda: self.cleanup(self._retention),
+            self._clock,
         )
         return worker
 

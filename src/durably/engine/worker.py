@@ -25,6 +25,8 @@ from durably.store import Claimed, Exchanged, Notice, NoticeKind, Refusal, Store
 
 _log = logging.getLogger("durably")
 RESCUE_INTERVAL_S = 2.0
+CANCEL_GRACE_S = 1.0
+"""How long a cancelled handler may take to end at shutdown."""
 _FINAL = (OutcomeKind.COMPLETED, OutcomeKind.FAILED, OutcomeKind.CANCELLED)
 
 
@@ -70,7 +72,9 @@ class Worker:
         self._wake = asyncio.Event()
         self._idle = asyncio.Event()
         self._idle.set()
-        self._exchanged = asyncio.Event()
+        self._round = asyncio.Condition()
+        self._rounds = 0
+        self._in_flight = False
         self._running: dict[int, Attempt] = {}
         self._ahead: list[tuple[int, int, int, Claimed]] = []
         self._ahead_until = 0.0
@@ -115,14 +119,18 @@ class Worker:
         self._claiming = False
         self._return_ahead()
         await self.flush()
+        if self._outbox:
+            await self.flush()  # a claim that was on its way has been given back
 
     async def flush(self) -> None:
-        """Until what has started and ended by now is recorded (or could not be)."""
-        if self._task.done() or not (self._outbox or self._unrecorded_starts or self._unsure):
+        """Until an exchange that begins after now has ended, well or not."""
+        if self._task.done():
             return
-        self._exchanged.clear()
+        last = self._rounds + (2 if self._in_flight else 1)
+        self._ask = True
         self._wake.set()
-        await self._exchanged.wait()
+        async with self._round:
+            await self._round.wait_for(lambda: self._rounds >= last or self._task.done())
 
     async def record_starts(self) -> None:
         """Until every handler that has started is known to have in the store."""
@@ -144,7 +152,7 @@ class Worker:
         tasks = [a.task for a in left if a.handler.is_async and a.task is not None]
         if tasks:
             # A handler that swallows its cancellation must not keep the program alive.
-            await asyncio.wait(tasks, timeout=min(timeout, 5.0))
+            await asyncio.wait(tasks, timeout=CANCEL_GRACE_S)
         await self.flush()
         return len(left)
 
@@ -189,6 +197,7 @@ class Worker:
             if not await self._clock.wait(self._wake, self._patience()):
                 self._look = self._ask = True
             self._wake.clear()
+            self._in_flight = True
             try:
                 await self._exchange()
             except Exception as error:  # noqa: BLE001  # nothing may end the loop
@@ -197,9 +206,17 @@ class Worker:
                 else:
                     _log.exception("the worker stumbled; it goes on")
                 self._unsure = self._ask = True
-                self._exchanged.set()
+                await self._end_round()
                 await self._clock.wait(self._ending, self._interval)
                 self._wake.set()
+            else:
+                await self._end_round()
+
+    async def _end_round(self) -> None:
+        self._in_flight = False
+        self._rounds += 1
+        async with self._round:
+            self._round.notify_all()
 
     def _patience(self) -> float:
         """Seconds to wait for a wake-up."""
@@ -218,33 +235,31 @@ class Worker:
             await self._store.announce(self._id, self._info())
         self._return_overdue()
         claim = self._claim() if self._claiming and self._look else None
-        outcomes, self._outbox = self._outbox, []
-        started = [lease for lease in self._unrecorded_starts if lease.ref in self._running]
-        self._unrecorded_starts = []
-        if not (outcomes or started or claim or self._ask or self._unsure):
-            self._exchanged.set()
+        outcomes = self._outbox[:]
+        begun = self._unrecorded_starts[:]
+        if not (outcomes or begun or claim or self._ask or self._unsure):
             return
         asked_at = self._clock.monotonic()
+        asked, self._ask = self._ask, False
         if claim is not None:
             self._look = False
         try:
             result = await self._store.exchange(
                 self._id,
                 outcomes=outcomes,
-                started=started,
+                started=[lease for lease in begun if lease.ref in self._running],
                 held=self._held(outcomes) if self._unsure else None,
                 claim=claim,
                 activity=self._figures.activity() if outcomes else None,
             )
         except BaseException:
-            self._outbox = outcomes + self._outbox
-            self._unrecorded_starts = started + self._unrecorded_starts
             self._look = True
+            self._ask = asked
             raise
-        self._unsure = self._ask = False
+        # What has been reported meanwhile stays for the next.
+        del self._outbox[: len(outcomes)], self._unrecorded_starts[: len(begun)]
+        self._unsure = False
         await self._take(result, outcomes, asked_at, claimed_for=claim)
-        if not (self._outbox or self._unrecorded_starts):
-            self._exchanged.set()
 
     async def _take(
         self, result: Exchanged, outcomes: list[Outcome], asked_at: float, claimed_for: Claim | None
@@ -257,7 +272,10 @@ class Worker:
         if result.claimed:
             self._heartbeat.claimed(asked_at)
         for claimed in result.claimed:
-            if claimed.record.state == State.RUNNING:
+            if not self._claiming:
+                # Stopped while the claim was on its way.
+                self._give_back(claimed)
+            elif claimed.record.state == State.RUNNING:
                 self._begin(claimed)
             else:
                 self._reserve(claimed)
@@ -333,8 +351,12 @@ class Worker:
 
     def _return_ahead(self) -> None:
         for *_, claimed in self._ahead:
-            self._outbox.append(Outcome(claimed.lease, OutcomeKind.RETURNED))
+            self._give_back(claimed)
         self._ahead.clear()
+
+    def _give_back(self, claimed: Claimed) -> None:
+        self._outbox.append(Outcome(claimed.lease, OutcomeKind.RETURNED))
+        self._wake.set()
 
     # Attempts
 
@@ -342,7 +364,7 @@ class Worker:
         handler = self._handlers.get(claimed.lease.type)
         if handler is None:
             # Claimed for a handler that was there when it was asked for.
-            self._outbox.append(Outcome(claimed.lease, OutcomeKind.RETURNED))
+            self._give_back(claimed)
             return
         attempt = Attempt(
             claimed,
@@ -368,6 +390,10 @@ class Worker:
     def _leave(self, attempt: Attempt) -> None:
         if self._running.get(attempt.lease.ref) is attempt:
             del self._running[attempt.lease.ref]
+        if attempt.why is Interruption.LEASE_LOST:
+            # If the registration has survived, the store still holds the job for this worker: only
+            # now that nothing of it runs any more may it be given back.
+            self._unsure = True
         self._pace.ended()
         self._fill_slots()
         if not self._running:

@@ -97,6 +97,8 @@ class Liveness:
 
     def hold(self, worker: int) -> None:
         """Say that *worker* lives, until `drop` or the end of the process."""
+        if worker in self._held:
+            return  # the transaction that registers it was run again
         lock = FileLock(self._path(worker))
         if not lock.try_acquire():
             lock.close()

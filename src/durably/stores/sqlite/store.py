@@ -63,6 +63,7 @@ class SQLiteStore:
         self._clock = clock or SystemClock()
         self._boot = database.boot_id()
         self._opened = 0
+        self._opening = asyncio.Lock()
         self._listeners: list[Callable[[Notice], None]] = []
         self._waiting: deque[_Enqueue] = deque()
         self._gathering = False
@@ -73,18 +74,14 @@ class SQLiteStore:
 
     async def open(self) -> None:
         """See `Store.open`."""
-        self._opened += 1
-        if self._opened > 1:
-            return
-        self._loop = asyncio.get_running_loop()
-        try:
-            await self._loop.run_in_executor(None, self._open_files)
-        except BaseException:
-            self._opened -= 1
-            raise
-        self._wake_up = await WakeUp.start(self._nudged)
-        self._writer.own_ports.add(self._wake_up.port)
-        self._block = asyncio.Lock()
+        async with self._opening:
+            if self._opened == 0:
+                self._loop = asyncio.get_running_loop()
+                await self._loop.run_in_executor(None, self._open_files)
+                self._wake_up = await WakeUp.start(self._nudged)
+                self._writer.own_ports.add(self._wake_up.port)
+                self._block = asyncio.Lock()
+            self._opened += 1
 
     def _open_files(self) -> None:
         database.check_place(self.path)
@@ -109,11 +106,11 @@ class SQLiteStore:
 
     async def close(self) -> None:
         """See `Store.close`."""
-        self._opened -= 1
-        if self._opened > 0:
-            return
-        self._wake_up.close()
-        await self._loop.run_in_executor(None, self._close_files)
+        async with self._opening:
+            self._opened -= 1
+            if self._opened == 0:
+                self._wake_up.close()
+                await self._loop.run_in_executor(None, self._close_files)
 
     def _close_files(self) -> None:
         self._writer.close()
