@@ -2,6 +2,7 @@
 
 import argparse
 from functools import partial
+from pathlib import Path
 
 import enqueue
 import idle
@@ -15,6 +16,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true", help="one small repetition of each")
     parser.add_argument("--store", action="append", choices=list(support.stores()))
+    parser.add_argument("--out", type=Path, default=support.RESULTS, help="folder of the results")
     parser.add_argument("question", nargs="*", help="enqueue, throughput, latency, idle")
     options = parser.parse_args()
     small = options.quick
@@ -26,13 +28,13 @@ def main() -> None:
     }
     wanted = options.question or list(questions)
     if unknown := set(wanted) - set(questions):
-        parser.error(f"unknown question {sorted(unknown)[0]!r}; known: {', '.join(questions)}")
+        parser.error(f"unknown question {min(unknown)!r}; known: {', '.join(questions)}")
     only = options.store or list(support.stores())
     answers = {
         name: support.run(name, questions[name], repetitions=1 if small else 5, only=only)
         for name in wanted
     }
-    print("saved", support.save(answers).relative_to(support.ROOT))
+    print("saved", support.save(answers, options.out))
 
 
 if __name__ == "__main__":

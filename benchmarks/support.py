@@ -10,7 +10,7 @@ import statistics
 import subprocess
 import sys
 import tempfile
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable, Coroutine
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,7 @@ RESULTS = ROOT / "benchmarks" / "results" / "local"
 PAYLOAD = {"i": 1, "t": 0.0, "pad": "x" * 72}
 """About 100 bytes of JSON, as the peers' drivers use."""
 
-Measure = Callable[[str], Awaitable[dict[str, float]]]
+Measure = Callable[[str], Coroutine[Any, Any, dict[str, float]]]
 
 
 def stores() -> dict[str, Callable[[Path], str]]:
@@ -91,10 +91,10 @@ def machine() -> dict[str, str]:
     }
 
 
-def save(answers: dict[str, Any]) -> Path:
+def save(answers: dict[str, Any], folder: Path) -> Path:
     """Write the results as JSON; where."""
-    RESULTS.mkdir(parents=True, exist_ok=True)
+    folder.mkdir(parents=True, exist_ok=True)
     found = machine()
-    path = RESULTS / f"{found['at'].replace(':', '')}.json"
+    path = folder / f"{found['at'].replace(':', '')}.json"
     path.write_text(json.dumps({"machine": found, "answers": answers}, indent=2) + "\n")
     return path
