@@ -12,7 +12,7 @@ async def main(folder: Path) -> None:
     async with JobQueueService(f"sqlite:///{folder}/jobs.db", concurrency=4) as queue:
 
         @queue.task(retry=RetryPolicy(base_delay=0.01))
-        async def send(to: str, *, ctx: JobContext) -> str:
+        async def send(ctx: JobContext, to: str) -> str:
             if ctx.attempts == 1:
                 raise ConnectionError("the mail server is busy")
             ctx.add_job("log", {"sent": to})

@@ -160,9 +160,11 @@ class Transaction(Protocol):
 
     async def execute(self, sql: str, *args: Any) -> int:
         """Run a statement; how many rows it changed."""
+        ...
 
     async def fetch(self, sql: str, *args: Any) -> list[tuple[Any, ...]]:
         """The rows of a query."""
+        ...
 
 
 class Store(Protocol):
@@ -173,12 +175,15 @@ class Store(Protocol):
 
     async def open(self) -> None:
         """Make ready for use, creating what is missing. Each `open` needs its `close`."""
+        ...
 
     async def close(self) -> None:
         """Undo one `open`; with the last, release everything."""
+        ...
 
     def subscribe(self, listener: Callable[[Notice], None]) -> Callable[[], None]:
         """Call *listener* after commits, on the loop; gives the function that ends it."""
+        ...
 
     # Producing
 
@@ -190,6 +195,7 @@ class Store(Protocol):
         Raises:
             VersionConflictError: a record of *changes* has another version; nothing was stored.
         """
+        ...
 
     async def enqueue_in(self, connection: object, jobs: Sequence[Draft]) -> list[Job]:
         """Store *jobs* in the transaction open on the caller's *connection*.
@@ -198,14 +204,17 @@ class Store(Protocol):
             TypeError: this store does not take connections of that kind.
             ValueError: the connection is to another database.
         """
+        ...
 
     # Working
 
     async def register(self, info: WorkerInfo) -> int:
         """A new worker's number, never given out before; its liveness lock is held on return."""
+        ...
 
     async def announce(self, worker: int, info: WorkerInfo) -> None:
         """The worker's queues or types have changed."""
+        ...
 
     async def exchange(
         self,
@@ -225,6 +234,7 @@ class Store(Protocol):
         holds for it is returned unspent. A claim orders by priority (highest first), then by
         how long jobs have been ready, then by insertion; paused queues are left out.
         """
+        ...
 
     async def checkpoint(
         self,
@@ -240,9 +250,11 @@ class Store(Protocol):
             LeaseLostError: the lease is no longer valid; nothing was written.
             VersionConflictError: a record of *changes* has another version; nothing was written.
         """
+        ...
 
     async def steps(self, job_id: str) -> dict[str, str]:
         """The stored steps of a job: name to JSON result."""
+        ...
 
     def complete(
         self, lease: Lease, finish: Callable[[], Outcome]
@@ -252,12 +264,14 @@ class Store(Protocol):
         The lease is checked first (LeaseLostError), *finish* is called when the block ends; an
         exception in the block rolls all of it back.
         """
+        ...
 
     def renew(self, worker: int) -> bool:
         """Extend the leases of all that the worker holds; False when it is registered no more.
 
         Blocking: called from the heartbeat's own thread, on a connection of its own.
         """
+        ...
 
     async def rescue(self, worker: int | None = None) -> Rescued:
         """Make the jobs of dead workers ready again (`transitions.crash`), at most some hundred.
@@ -265,35 +279,43 @@ class Store(Protocol):
         Dead is a worker whose liveness lock is free, or one that holds jobs and whose lease has
         ended. *worker* is the caller's own, never taken for dead here.
         """
+        ...
 
     async def resign(self, worker: int) -> None:
         """End a registration in good order: what it still holds is returned unspent."""
+        ...
 
     # Records and events
 
     async def write(self, changes: Changes) -> None:
         """Commit *changes* alone; VersionConflictError as in `enqueue`."""
+        ...
 
     async def record(self, kind: str, id: str) -> Record | None:
         """One record, or None."""
+        ...
 
     async def records(
         self, kind: str, *, limit: int = 100, after: str | None = None, newest_first: bool = False
     ) -> list[Record]:
         """Records of a kind in the order of their ids, after the id *after*."""
+        ...
 
     async def count_records(self, kind: str) -> int:
         """How many records of a kind there are, from a maintained figure."""
+        ...
 
     async def events(
         self, *, after: int = 0, subject: str | None = None, limit: int = 100
     ) -> list[Event]:
         """Events with larger ids than *after*, oldest first."""
+        ...
 
     # Control
 
     async def cancel(self, job_id: str) -> Job:
         """`transitions.request_cancel`; JobNotFoundError, JobStateError."""
+        ...
 
     async def retry(self, job_id: str, payload: str | None = None) -> Job:
         """`transitions.redrive`; with a payload the job's steps are forgotten.
@@ -302,20 +324,25 @@ class Store(Protocol):
             JobNotFoundError, JobStateError: as they say.
             UniqueKeyTakenError: another live job of the type holds the job's unique key.
         """
+        ...
 
     async def pause(self, queue: str, *, paused: bool) -> None:
         """Let workers claim from *queue* no more, or again. Kept until undone."""
+        ...
 
     async def paused(self) -> frozenset[str]:
         """The paused queues."""
+        ...
 
     async def cleanup(self, older_than_s: float) -> int:
         """Remove the final jobs whose `completed_at` is older, with their steps; how many."""
+        ...
 
     # Inspecting
 
     async def get(self, job_id: str) -> Job | None:
         """One job, or None for any unknown text."""
+        ...
 
     async def find(
         self,
@@ -331,9 +358,12 @@ class Store(Protocol):
         Raises:
             JobNotFoundError: *after* is no job.
         """
+        ...
 
     async def stats(self) -> StoreStats:
         """Maintained figures; scheduled jobs whose time has come are counted as ready."""
+        ...
 
     async def workers(self) -> list[WorkerState]:
         """The registered workers, dead ones not yet rescued included."""
+        ...

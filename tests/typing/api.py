@@ -32,6 +32,17 @@ async def tasks(queue: JobQueueService) -> None:
     async def resize(image: str, width: int = 100) -> str:
         return f"{image}{width}"
 
+    @queue.task
+    async def with_context(ctx: JobContext, image: str) -> str:
+        return image
+
+    @queue.task(timeout=3)
+    async def with_options(ctx: JobContext, image: str) -> str:
+        return image
+
+    assert_type(await with_context.enqueue("a"), Job)
+    assert_type(await with_options.enqueue(image="a"), Job)
+
     @queue.task("named", timeout=5)
     def plain(number: int) -> int:
         return number

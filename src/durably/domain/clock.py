@@ -16,6 +16,7 @@ class Ticker(Protocol):
 
     def stop(self) -> None:
         """Make no further call; returns when none is under way."""
+        ...
 
 
 class Clock(Protocol):
@@ -23,15 +24,19 @@ class Clock(Protocol):
 
     def now_us(self) -> int:
         """Microseconds since 1970-01-01 UTC."""
+        ...
 
     def monotonic(self) -> float:
         """Seconds that never go back and go on during suspend; comparable on one machine."""
+        ...
 
     async def wait(self, event: asyncio.Event, timeout: float | None) -> bool:
         """Wait until *event* is set, at most *timeout* seconds; whether it is set."""
+        ...
 
     def every(self, seconds: float, call: Callable[[], None], name: str) -> Ticker:
         """Repeat *call*, first after *seconds*, from a thread that no event loop can block."""
+        ...
 
 
 class SystemClock:

@@ -23,11 +23,9 @@ def merge(histograms: Iterable[Mapping[int, int]]) -> dict[int, int]:
 
 def percentile(histogram: Mapping[int, int], share: float) -> float:
     """The duration in seconds that *share* (0 to 1) of the entries do not exceed; 0 when empty."""
-    left = math.ceil(sum(histogram.values()) * share)
-    if left == 0:
-        return 0.0
+    left = max(1, math.ceil(sum(histogram.values()) * share))
     for bucket in sorted(histogram):
         left -= histogram[bucket]
         if left <= 0:
-            break
-    return _SMALLEST * math.exp((bucket + 0.5) * _GROWTH)  # the middle of the bucket
+            return _SMALLEST * math.exp((bucket + 0.5) * _GROWTH)  # the middle of the bucket
+    return 0.0

@@ -59,9 +59,8 @@ def _has_non_finite(value: object) -> bool:
     )
     if fields is not None and not isinstance(value, type):
         return any(_has_non_finite(getattr(value, name)) for name in fields)
-    if hasattr(value, "model_dump"):
-        return _has_non_finite(value.model_dump())
-    return False
+    dump = getattr(value, "model_dump", None)
+    return callable(dump) and not isinstance(value, type) and _has_non_finite(dump())
 
 
 def decode(text: str) -> Any:

@@ -62,8 +62,9 @@ class RetryPolicy:
 
 
 def _exception_types(name: str, given: object) -> tuple[type[BaseException], ...]:
-    types = given if isinstance(given, tuple | list) else (given,)
-    for item in types:
+    types: list[type[BaseException]] = []
+    for item in given if isinstance(given, tuple | list) else (given,):
         if not (isinstance(item, type) and issubclass(item, BaseException)):
             raise TypeError(f"{name} must hold exception types, got {item!r}")
+        types.append(item)
     return tuple(types)

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from datetime import datetime
 from random import Random
 from types import TracebackType
-from typing import Any, ParamSpec, Self, TypeVar, overload
+from typing import Any, Concatenate, ParamSpec, Self, TypeVar, overload
 
 import uuid_utils
 
@@ -17,12 +17,13 @@ from durably.domain.job import Job, JobPriority, JobStatus, NewJob
 from durably.domain.outcome import Event, Record, check_seconds
 from durably.domain.payload import check_text, encode
 from durably.domain.retry import RetryPolicy
+from durably.engine.context import JobContext, SyncJobContext
 from durably.engine.drafts import QUEUE_LONGEST, Changeset, Drafter, check_count
 from durably.engine.explain import explain
 from durably.engine.handlers import Handler, Handlers
 from durably.engine.role import Role
 from durably.engine.stats import QueueStats, queue_stats
-from durably.engine.tasks import Task
+from durably.engine.tasks import Task, TaskDecorator
 from durably.engine.worker import Worker
 from durably.store import Notice, NoticeKind, Store, WorkerState
 from durably.stores import open_store
@@ -243,6 +244,10 @@ class JobQueueService:
         )
 
     @overload
+    def task(self, name: Callable[Concatenate[JobContext, _P], _R], /) -> Task[_P, _R]: ...
+    @overload
+    def task(self, name: Callable[Concatenate[SyncJobContext, _P], _R], /) -> Task[_P, _R]: ...
+    @overload
     def task(self, name: Callable[_P, _R], /) -> Task[_P, _R]: ...
     @overload
     def task(
@@ -252,11 +257,12 @@ class JobQueueService:
         timeout: float | None = None,
         retry: RetryPolicy | None = None,
         max_concurrency: int | None = None,
-    ) -> Callable[[Callable[_P, _R]], Task[_P, _R]]: ...
+    ) -> TaskDecorator: ...
     def task(self, name: Any = None, **options: Any) -> Any:
         """Make a function a job type: its parameters are the payload.
 
-        A parameter annotated `JobContext` (`SyncJobContext` in a plain function) gets the context.
+        A parameter annotated `JobContext` (`SyncJobContext` in a plain function) gets the context;
+        type checkers know it to be given where it comes first.
         Used bare or with a name and `register_handler`'s options; the name is the function's own
         unless given.
 
@@ -266,7 +272,7 @@ class JobQueueService:
         """
 
         def decorate(function: Callable[..., Any]) -> Task[Any, Any]:
-            made = Task(self, function, None if callable(name) else name)
+            made: Task[Any, Any] = Task(self, function, None if callable(name) else name)
             self._handlers.check_free(made.name, function)
             handler = Handler(made.name, made.handler(), payload_type=made.payload_type, **options)
             self._handlers.register(handler, function)

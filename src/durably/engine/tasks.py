@@ -2,7 +2,18 @@
 
 import inspect
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar, get_type_hints
+from typing import (
+    TYPE_CHECKING,
+    Any,
+    Concatenate,
+    Generic,
+    ParamSpec,
+    Protocol,
+    TypeVar,
+    get_args,
+    get_type_hints,
+    overload,
+)
 
 import msgspec
 
@@ -26,7 +37,7 @@ class Task(Generic[_P, _R]):
     """
 
     def __init__(
-        self, queue: "JobQueueService", function: Callable[_P, _R], name: str | None
+        self, queue: "JobQueueService", function: Callable[..., _R], name: str | None
     ) -> None:
         self.name: str = name or str(getattr(function, "__name__", ""))
         self.function = function
@@ -57,8 +68,8 @@ class Task(Generic[_P, _R]):
             self.name or "task", fields, kw_only=True, forbid_unknown_fields=True
         )
 
-    def __call__(self, *args: _P.args, **kwargs: _P.kwargs) -> _R:
-        """Run the function here and now; no job."""
+    def __call__(self, *args: Any, **kwargs: Any) -> _R:
+        """Run the function here and now; no job. A context must be given like any argument."""
         return self.function(*args, **kwargs)
 
     def payload(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
@@ -85,12 +96,12 @@ class Task(Generic[_P, _R]):
         if inspect.iscoroutinefunction(self.function):
 
             async def run_async(context: JobContext) -> Any:
-                return await self.function(**self._arguments(context))  # type: ignore[misc, call-arg]
+                return await self.function(**self._arguments(context))  # type: ignore[misc]
 
             return run_async
 
         def run(context: SyncJobContext) -> Any:
-            return self.function(**self._arguments(context))  # type: ignore[call-arg]
+            return self.function(**self._arguments(context))
 
         return run
 
@@ -135,8 +146,20 @@ class Bound(Generic[_P, _R]):
         return self._queue.add_job_sync(self._task.name, payload, **self._options)
 
 
+class TaskDecorator(Protocol):
+    """What `@queue.task(…)` with options is: takes the function."""
+
+    @overload
+    def __call__(self, function: Callable[Concatenate[JobContext, _P], _R]) -> Task[_P, _R]: ...
+    @overload
+    def __call__(self, function: Callable[Concatenate[SyncJobContext, _P], _R]) -> Task[_P, _R]: ...
+    @overload
+    def __call__(self, function: Callable[_P, _R]) -> Task[_P, _R]: ...
+
+
 def _is_context(hint: Any) -> bool:
-    return inspect.isclass(hint) and issubclass(hint, JobContext | SyncJobContext)
+    kinds = get_args(hint) or (hint,)  # also `JobContext | None`
+    return any(inspect.isclass(k) and issubclass(k, JobContext | SyncJobContext) for k in kinds)
 
 
 def _default(value: Any) -> Any:

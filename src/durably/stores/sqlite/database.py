@@ -132,7 +132,7 @@ def migrate(connection: sqlite3.Connection) -> None:
             "SELECT 1 FROM sqlite_master WHERE name = 'durably_meta'"
         ).fetchone()
         if found is None:
-            schema = resources.files(__package__).joinpath("schema/0001_initial.sql")
+            schema = resources.files("durably.stores.sqlite").joinpath("schema/0001_initial.sql")
             _run_script(connection, schema.read_text())
             connection.execute("INSERT INTO durably_meta VALUES ('schema', ?)", (SCHEMA_VERSION,))
         (version,) = connection.execute(
