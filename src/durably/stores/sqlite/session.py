@@ -33,6 +33,7 @@ from durably.store import (
     Refusal,
     StoreStats,
 )
+from durably.stores.sqlite.listing import listing
 
 BATCH = 500
 """Rows staged, rescued or cleaned up in one transaction: others must not wait long."""
@@ -622,31 +623,11 @@ class Session:
         limit: int,
         after: str | None,
     ) -> list[JobRecord]:
-        """Jobs in any of *states*, by priority, then age, beyond the job *after*.
-
-        One subquery for each key of the listing index, each in its order; live states share a key.
-        """
+        """Jobs in any of *states*, by priority, then age, beyond the job *after*."""
         place = self.known(after) if after is not None else None
-        parts, arguments = [], list[Any]()
-        for key in sorted({max(state, State.RUNNING) for state in states}):
-            within = [str(int(state)) for state in states if max(state, State.RUNNING) == key]
-            where = [f"max(state, 3) = {int(key)}", f"state IN ({', '.join(within)})"]
-            for column, value in (("type", kind), ("queue", queue)):
-                if value is not None:
-                    where.append(f"{column} = ?")
-                    arguments.append(value)
-            if place is not None:
-                where.append("(priority < ? OR (priority = ? AND seq > ?))")
-                arguments += [place.priority, place.priority, place.seq]
-            parts.append(
-                f"SELECT * FROM (SELECT {_ROW} AS row, priority, seq FROM {_TABLE}"
-                f" WHERE {' AND '.join(where)} ORDER BY priority DESC, seq LIMIT ?)"
-            )
-            arguments.append(limit)
-        union = " UNION ALL ".join(parts)
-        return self.decode(
-            f"SELECT row FROM ({union}) ORDER BY priority DESC, seq LIMIT ?", (*arguments, limit)
-        )
+        beyond = None if place is None else (place.priority, place.seq)
+        query, arguments = listing(_ROW, states, kind=kind, queue=queue, limit=limit, beyond=beyond)
+        return self.decode(query, arguments)
 
     # Loading and saving
 
