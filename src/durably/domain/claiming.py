@@ -1,6 +1,5 @@
 """Which jobs a worker takes, in which order: one decision for every store."""
 
-from collections import Counter
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
@@ -8,11 +7,12 @@ import msgspec
 
 
 class Lane(msgspec.Struct, frozen=True):
-    """Ready jobs of one queue and type, and how many of them may be claimed now."""
+    """Ready jobs of one queue and type."""
 
     queue: str
     type: str
     limit: int
+    """How many of the type may be claimed now, whatever their queue: the same in all its lanes."""
 
 
 class Claim(msgspec.Struct, frozen=True, kw_only=True):
@@ -54,18 +54,19 @@ def choose(candidates: Iterable[Candidate], claim: Claim) -> Iterator[tuple[int,
 
     The first `start` start at once; those claimed ahead end at a suspect.
     """
-    left = Counter({number: lane.limit for number, lane in enumerate(claim.lanes)})
+    left = {lane.type: lane.limit for lane in claim.lanes}
     taken = 0
     suspect_taken = not claim.suspects
     for _, _, seq, lane, suspect in candidates:
         if taken >= claim.start + claim.reserve:
             return
-        if left[lane] < 1 or (suspect and suspect_taken):
+        kind = claim.lanes[lane].type
+        if left[kind] < 1 or (suspect and suspect_taken):
             continue
         starts = taken < claim.start
         if not starts and suspect:
             return
-        left[lane] -= 1
+        left[kind] -= 1
         suspect_taken |= suspect
         taken += 1
         yield seq, starts

@@ -1,5 +1,6 @@
 """What a job is: the snapshot that users see and the record that stores keep."""
 
+from collections.abc import Collection
 from datetime import datetime
 from enum import IntEnum, StrEnum
 from typing import Any
@@ -201,18 +202,21 @@ def _optional(microseconds: int | None) -> datetime | None:
     return None if microseconds is None else to_datetime(microseconds)
 
 
-class NewJob(msgspec.Struct, frozen=True, kw_only=True):
-    """One job for `JobQueueService.add_jobs`; the fields are `add_job`'s arguments."""
-
+class _ByPosition(msgspec.Struct, frozen=True):
     type: str
     payload: Any = None
+
+
+class NewJob(_ByPosition, frozen=True, kw_only=True):
+    """One job for `JobQueueService.add_jobs`; the fields are `add_job`'s arguments."""
+
     priority: JobPriority = JobPriority.NORMAL
     max_attempts: int | None = None
     delay: float | None = None
     run_at: datetime | None = None
     queue: str = "default"
     unique_key: str | None = None
-    tags: tuple[str, ...] | list[str] = ()
+    tags: Collection[str] = ()
 
 
 class Draft(msgspec.Struct, frozen=True):

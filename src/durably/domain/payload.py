@@ -1,6 +1,8 @@
 """JSON in and out: what may be a payload, result, record or event, and how large."""
 
 import math
+import re
+from itertools import accumulate
 from typing import Any
 
 import msgspec
@@ -8,6 +10,8 @@ import msgspec
 from durably.domain.errors import PayloadError
 
 PAYLOAD_MAX_BYTES = 1_048_576
+DEPTH_MOST = 200
+"""Levels of nesting. What is deeper might be written here and be too deep for its reader's stack."""
 
 
 def _foreign(value: Any) -> Any:
@@ -41,10 +45,20 @@ def encode(value: object, *, what: str = "payload", limit: int = PAYLOAD_MAX_BYT
         raise PayloadError(f"{what} is not JSON-able: {error}") from error
     if len(data) > limit:
         raise PayloadError(f"{what} must be at most {limit:,} bytes of JSON, got {len(data):,}")
+    if data.count(b"[") + data.count(b"{") > DEPTH_MOST and _depth(data) > DEPTH_MOST:
+        raise PayloadError(f"{what} must be nested at most {DEPTH_MOST} levels deep")
     # msgspec writes NaN and infinity as null, which would change the payload in silence.
     if b"null" in data and _has_non_finite(value):
         raise PayloadError(f"{what} is not JSON-able: it holds NaN or infinity")
     return text
+
+
+_NO_BRACKETS = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"|[^][{}"]+')
+
+
+def _depth(data: bytes) -> int:
+    brackets = _NO_BRACKETS.sub(b"", data)
+    return max(accumulate(1 if bracket in b"[{" else -1 for bracket in brackets))
 
 
 def _has_non_finite(value: object) -> bool:

@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from random import Random
 
+from durably.domain.outcome import check_seconds
+
 _RANDOM = Random()  # noqa: S311  # spreads retries; nothing secret depends on it
 
 
@@ -21,7 +23,7 @@ class RetryPolicy:
     base_delay: float = 1.0
     """Seconds after the first failure; doubles with each further one."""
     max_delay: float = 300.0
-    """No delay is longer, seconds."""
+    """No delay is longer, seconds; not even the first."""
     jitter: float = 0.5
     """0 (none) to 1 (from the whole interval)."""
     retry_on: tuple[type[BaseException], ...] = (BaseException,)
@@ -34,11 +36,8 @@ class RetryPolicy:
             raise TypeError(f"max_attempts must be an int, got {self.max_attempts!r}")
         if not 1 <= self.max_attempts <= 1_000_000:
             raise ValueError(f"max_attempts must be 1 to 1,000,000, got {self.max_attempts}")
-        if not 0 <= self.base_delay <= self.max_delay < float("inf"):
-            raise ValueError(
-                "need 0 <= base_delay <= max_delay,"
-                f" got base_delay={self.base_delay}, max_delay={self.max_delay}"
-            )
+        check_seconds("base_delay", self.base_delay)
+        check_seconds("max_delay", self.max_delay)
         if not 0 <= self.jitter <= 1:
             raise ValueError(f"jitter must be 0 to 1, got {self.jitter}")
         for name in ("retry_on", "give_up_on"):

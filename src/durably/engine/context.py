@@ -4,6 +4,7 @@ import asyncio
 import inspect
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import asynccontextmanager
+from contextvars import ContextVar
 from datetime import datetime
 from typing import Any, TypeVar
 
@@ -16,6 +17,8 @@ from durably.store import Store, Transaction
 
 _T = TypeVar("_T")
 STEP_LONGEST = 200
+inside_complete: ContextVar[bool] = ContextVar("durably_inside_complete", default=False)
+"""Whether this task is in a block of `complete`, which keeps the worker's own writes waiting."""
 
 
 class _Context:
@@ -70,15 +73,18 @@ class _Context:
     @property
     def changes(self) -> Changeset:
         """Records, events and jobs that commit with the outcome (see `add_job`)."""
-        return self._attempt.changes
+        return self._attempt.open_changes
 
     def add_job(self, type: str, payload: Any = None, **options: Any) -> FollowUp:
         """A follow-up job; *options* are `JobQueueService.add_job`'s.
 
         It is committed with the outcome when the handler returns or raises Fail, Cancel, Snooze or
         Retry, and dropped on any other exception, a timeout or a crash. Not visible before.
+
+        Raises:
+            LeaseLostError: `complete` has already committed the outcome.
         """
-        return self._attempt.changes.add_job(type, payload, **options)
+        return self._attempt.open_changes.add_job(type, payload, **options)
 
 
 class JobContext(_Context):
@@ -149,6 +155,10 @@ class SyncJobContext(_Context):
             result = self._wait(self._attempt.save_step(name, text))
         return result  # type: ignore[no-any-return]  # JSON
 
+    def become_async(self) -> None:
+        """Turn into a `JobContext`: the function returned a coroutine, which runs on the loop."""
+        self.__class__ = JobContext  # type: ignore[assignment]  # the fields are the same
+
     def _wait(self, call: Coroutine[Any, Any, _T]) -> _T:
         return asyncio.run_coroutine_threadsafe(call, self._loop).result()
 
@@ -156,9 +166,9 @@ class SyncJobContext(_Context):
 class CompletionTransaction:
     """The `tx` of `JobContext.complete`."""
 
-    def __init__(self, transaction: Transaction, changes: Changeset) -> None:
+    def __init__(self, transaction: Transaction, attempt: "AttemptWrites") -> None:
         self._transaction = transaction
-        self._changes = changes
+        self._attempt = attempt
 
     async def execute(self, sql: str, *args: Any) -> int:
         """Run a statement; how many rows it changed."""
@@ -170,7 +180,7 @@ class CompletionTransaction:
 
     def add_job(self, type: str, payload: Any = None, **options: Any) -> FollowUp:
         """A follow-up job in the same transaction."""
-        return self._changes.add_job(type, payload, **options)
+        return self._attempt.open_changes.add_job(type, payload, **options)
 
 
 class AttemptWrites:
@@ -189,12 +199,21 @@ class AttemptWrites:
         self.started_at = 0.0
         """On the loop's clock."""
 
+    @property
+    def open_changes(self) -> Changeset:
+        """`changes`, unless they have been committed: what came after would be lost in silence."""
+        if self.completed is not None:
+            raise LeaseLostError(f"job {self.lease.job_id} has already been completed")
+        return self.changes
+
     async def set_progress(self, fraction: float, message: str) -> None:
         """See `JobContext.set_progress`."""
         if isinstance(fraction, bool) or not isinstance(fraction, int | float):
             raise TypeError(f"fraction must be a number, got {fraction!r}")
         if not 0 <= fraction <= 1:
             raise ValueError(f"fraction must be 0 to 1, got {fraction}")
+        if not isinstance(message, str):
+            raise TypeError(f"message must be a str, got {message!r}")
         encode(message, what="message", limit=10_000)
         await self._store.checkpoint(
             self.lease, progress=Progress(fraction=float(fraction), message=message)
@@ -235,8 +254,7 @@ class AttemptWrites:
     @asynccontextmanager
     async def complete(self, result: Any) -> AsyncIterator[CompletionTransaction]:
         """See `JobContext.complete`."""
-        if self.completed is not None:
-            raise LeaseLostError(f"job {self.lease.job_id} has already been completed")
+        before = self.open_changes.freeze()
         text = None if result is None else encode(result, what="result")
         loop = asyncio.get_running_loop()
 
@@ -249,6 +267,13 @@ class AttemptWrites:
                 changes=self.changes.freeze(),
             )
 
-        async with self._store.complete(self.lease, finish) as transaction:
-            yield CompletionTransaction(transaction, self.changes)
+        inside = inside_complete.set(True)
+        try:
+            async with self._store.complete(self.lease, finish) as transaction:
+                yield CompletionTransaction(transaction, self)
+        except BaseException:
+            self.changes.roll_back_to(before)
+            raise
+        finally:
+            inside_complete.reset(inside)
         self.completed = finish()

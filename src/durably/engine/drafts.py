@@ -1,7 +1,7 @@
 """From the arguments of `add_job` to a checked draft; and changes gathered to commit together."""
 
 import math
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Collection, Generator
 from datetime import datetime
 from typing import Any, Self
 
@@ -99,10 +99,10 @@ def _when(delay: float | None, run_at: datetime | None) -> tuple[int, int | None
     return 0, to_us(run_at)
 
 
-def _tags(tags: Sequence[str]) -> str:
-    if not tags:
+def _tags(tags: Collection[str]) -> str:
+    if tags == ():
         return "[]"
-    if isinstance(tags, str):
+    if isinstance(tags, str) or not isinstance(tags, Collection):
         raise TypeError(f"tags must be a list of str, got {tags!r}")
     if len(tags) > TAGS_MOST:
         raise ValueError(f"at most {TAGS_MOST} tags, got {len(tags)}")
@@ -163,6 +163,13 @@ class Changeset:
     def cancel_job(self, job_id: str) -> None:
         """Cancel a job unless it is final by then."""
         self._cancel.append(job_id)
+
+    def roll_back_to(self, changes: Changes) -> None:
+        """Forget what has been gathered since `freeze` gave *changes*."""
+        self._jobs = list(changes.jobs)
+        self._records = list(changes.records)
+        self._events = list(changes.events)
+        self._cancel = list(changes.cancel)
 
     def freeze(self) -> Changes:
         """What has been gathered until now."""

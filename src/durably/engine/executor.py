@@ -4,7 +4,7 @@ import asyncio
 import inspect
 import logging
 import traceback
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from enum import StrEnum
 from random import Random
 from typing import Any
@@ -30,12 +30,15 @@ from durably.engine.threads import Threads, original
 from durably.store import Claimed, Store
 
 _log = logging.getLogger("durably")
+UNWIND_LONGEST_S = 5.0
+"""So long an async handler may go on after its timeout before its attempt is over without it."""
 
 
 class Interruption(StrEnum):
     """Why a running handler is asked to stop."""
 
     CANCEL = "cancelled"
+    TIMEOUT = "timeout"
     SHUTDOWN = "shutdown"
     LEASE_LOST = "lease lost"
 
@@ -67,6 +70,9 @@ class Attempt:
         self.handler = handler
         self.task: asyncio.Task[None] | None = None
         self.why: Interruption | None = None
+        """The first reason to stop, or that the lease is lost."""
+        self.cancellable = handler.is_async
+        """Whether the handler runs on the loop; a thread can only be asked."""
         self._policy = policy
         self._threads = threads
         self._random = random
@@ -74,68 +80,71 @@ class Attempt:
         self._loop = asyncio.get_running_loop()
         self._writes = AttemptWrites(store, claimed.lease, drafter)
         self._writes.started_at = self._loop.time()
+        self._timer: asyncio.TimerHandle | None = None
+        self._begun = False
         self._reported = False
 
     def interrupt(self, why: Interruption) -> None:
         """Ask the handler to stop: `cancelled` is set, and an async one is cancelled."""
         if self.why is Interruption.LEASE_LOST:
             return
-        self.why = why
+        if self.why is None or why is Interruption.LEASE_LOST:
+            self.why = why
         self._writes.interrupted = True
-        if self.task is not None and self.handler.is_async:
+        # A task that is cancelled before its first step would never reach `run`.
+        if self.cancellable and self._begun and self.task is not None:
             self.task.cancel()
 
     async def run(self) -> None:
         """Run the handler and report how it ended; returns when nothing of it runs any more."""
-        outcome: Outcome | None
+        self._begun = True
+        if self.handler.timeout is not None:
+            self._timer = self._loop.call_later(self.handler.timeout, self._overrun)
         try:
-            if self.handler.is_async:
-                outcome = await self._run_async()
-            else:
-                outcome = await self._run_in_thread()
-        except asyncio.CancelledError:
-            outcome = self._cancelled()
+            outcome = await self._handle()
         except BaseException as error:  # noqa: BLE001  # SystemExit too: a job ends no worker
-            outcome = self._failed(original(error))
-        if outcome is not None:
-            self._finish(outcome)
+            outcome = self._raised(original(error))
+        if self._timer is not None:
+            self._timer.cancel()
+        self._finish(outcome)
 
-    async def _run_async(self) -> Outcome:
-        context = JobContext(self.claimed.record, self._payload(), self._writes)
-        if self.handler.timeout is None:
+    async def _handle(self) -> Outcome:
+        if self.why is not None:
+            raise asyncio.CancelledError
+        payload = self.handler.payload(self.claimed.record.payload)
+        if self.handler.is_async:
+            context = JobContext(self.claimed.record, payload, self._writes)
             return self._completed(await self.handler.function(context))
-        limit = asyncio.timeout(self.handler.timeout)
-        try:
-            async with limit:
-                result = await self.handler.function(context)
-        except TimeoutError as error:
-            if not limit.expired():
-                raise
-            self._writes.interrupted = True
-            return self._timed_out(error)
-        return self._completed(result)
-
-    async def _run_in_thread(self) -> Outcome | None:
-        context = SyncJobContext(self.claimed.record, self._payload(), self._writes, self._loop)
-        future = self._threads.run(lambda: self.handler.function(context))
-        done, _ = await asyncio.wait([future], timeout=self.handler.timeout)
-        if not done:
-            # The thread cannot be stopped. The attempt is over, and fenced; its slot stays taken
-            # until the thread has ended, so that no more run than were asked for.
-            self._writes.interrupted = True
-            self._finish(self._timed_out(TimeoutError()))
-            await asyncio.wait([future])
-            _log.info("job %s: its thread has ended, after the timeout", self.lease.job_id)
-            future.exception()  # seen: it decides nothing any more
-            return None
-        result = future.result()
+        blocking = SyncJobContext(self.claimed.record, payload, self._writes, self._loop)
+        thread = self._threads.run(lambda: self.handler.function(blocking))
+        await asyncio.wait([thread])
+        result = thread.result()
         if inspect.isawaitable(result):
             # A plain function that returns a coroutine, for example a lambda.
-            result = await result
+            result = await self._on_loop(result, blocking)
         return self._completed(result)
 
-    def _payload(self) -> Any:
-        return self.handler.payload(self.claimed.record.payload)
+    async def _on_loop(self, rest: Awaitable[Any], context: SyncJobContext) -> Any:
+        """Run what a thread has returned as if the handler had been async from the start."""
+        if self.why is not None:
+            if inspect.iscoroutine(rest):
+                rest.close()
+            raise asyncio.CancelledError
+        self.cancellable = True
+        context.become_async()
+        return await rest
+
+    def _overrun(self) -> None:
+        """The handler's time is up. The attempt ends with the handler, or soon without it.
+
+        A thread cannot be stopped, and a handler may swallow its cancellation: then the attempt is
+        over and fenced, but its slot stays taken, so that no more run than were asked for.
+        """
+        self.interrupt(Interruption.TIMEOUT)
+        patience = UNWIND_LONGEST_S if self.cancellable else 0.0
+        self._timer = self._loop.call_later(
+            patience, lambda: self._finish(self._raised(asyncio.CancelledError()))
+        )
 
     def _finish(self, outcome: Outcome) -> None:
         if self._reported or self.why is Interruption.LEASE_LOST:
@@ -152,21 +161,7 @@ class Attempt:
         text = None if result is None else encode(result, what="result")
         return self._outcome(OutcomeKind.COMPLETED, result=text, changes=self._changes())
 
-    def _cancelled(self) -> Outcome | None:
-        if self._writes.completed is not None:
-            return self._writes.completed
-        if self.why is Interruption.CANCEL:
-            return self._outcome(OutcomeKind.CANCELLED, reason="cancelled")
-        if self.why is Interruption.SHUTDOWN:
-            return self._outcome(OutcomeKind.RETURNED)
-        return self._failed(asyncio.CancelledError("the handler cancelled itself"))
-
-    def _timed_out(self, error: BaseException) -> Outcome:
-        message = f"timed out after {self.handler.timeout:g} s"
-        timeout = TimeoutError(message).with_traceback(error.__traceback__)
-        return self._failed(timeout, kind="timeout")
-
-    def _failed(self, error: BaseException, *, kind: str = "error") -> Outcome:
+    def _raised(self, error: BaseException) -> Outcome:
         if self._writes.completed is not None:
             _log.warning("job %s raised after it was completed: %r", self.lease.job_id, error)
             return self._writes.completed
@@ -178,8 +173,24 @@ class Attempt:
             return self._outcome(
                 OutcomeKind.CANCELLED, reason=_message(error), changes=self._changes()
             )
+        if isinstance(error, Fail | Retry):
+            return self._failed(error, changes=self._changes())
+        # What else a handler raises while it is being stopped says nothing about its job.
+        if self.why is Interruption.SHUTDOWN:
+            return self._outcome(OutcomeKind.RETURNED)
+        if self.why is Interruption.TIMEOUT:
+            late = TimeoutError(f"timed out after {self.handler.timeout:g} s")
+            return self._failed(late.with_traceback(error.__traceback__), kind="timeout")
+        if isinstance(error, asyncio.CancelledError):
+            if self.why is Interruption.CANCEL:
+                return self._outcome(OutcomeKind.CANCELLED, reason="cancelled")
+            error.args = error.args or ("the handler cancelled itself",)
+        return self._failed(error)
+
+    def _failed(
+        self, error: BaseException, *, kind: str = "error", changes: Changes = NO_CHANGES
+    ) -> Outcome:
         failure = Failure(kind=kind, message=_message(error), traceback=_traceback(error))
-        changes = self._changes() if isinstance(error, Fail | Retry) else NO_CHANGES
         if self._gives_up(error):
             return self._outcome(OutcomeKind.FAILED, failure=failure, changes=changes)
         delay = error.delay if isinstance(error, Retry) else None
@@ -210,7 +221,7 @@ class Attempt:
 def _message(error: BaseException) -> str:
     try:
         text = str(error)
-    except Exception:  # noqa: BLE001  # a foreign __str__ may raise anything
+    except BaseException:  # noqa: BLE001  # a foreign __str__ may raise anything
         text = ""
     return clean_text(text or type(error).__name__)
 
@@ -220,5 +231,5 @@ def _traceback(error: BaseException) -> str:
         return ""
     try:
         return clean_text("".join(traceback.format_exception(error)))
-    except Exception:  # noqa: BLE001  # see _message
+    except BaseException:  # noqa: BLE001  # see _message
         return ""

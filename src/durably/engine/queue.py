@@ -3,7 +3,7 @@
 import asyncio
 import math
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from datetime import datetime
 from random import Random
 from types import TracebackType
@@ -17,8 +17,8 @@ from durably.domain.job import Job, JobPriority, JobStatus, NewJob
 from durably.domain.outcome import Event, Record, check_seconds
 from durably.domain.payload import check_text, encode
 from durably.domain.retry import RetryPolicy
-from durably.engine.context import JobContext, SyncJobContext
-from durably.engine.drafts import QUEUE_LONGEST, Changeset, Drafter, check_count
+from durably.engine.context import JobContext, SyncJobContext, inside_complete
+from durably.engine.drafts import QUEUE_LONGEST, TYPE_LONGEST, Changeset, Drafter, check_count
 from durably.engine.explain import explain
 from durably.engine.handlers import Handler, Handlers
 from durably.engine.role import Role
@@ -69,15 +69,17 @@ class JobQueueService:
         *,
         concurrency: int = 1,
         processing_interval: float = 1.0,
-        retry: RetryPolicy | None = None,
+        retry: RetryPolicy = RetryPolicy(),  # noqa: B008  # frozen
         retention: float = 86_400.0,
         lease: float = 30.0,
         queues: Sequence[str] = ("default",),
         aging: float | None = None,
         clock: Clock | None = None,
     ) -> None:
-        if retry is not None and not isinstance(retry, RetryPolicy):
+        if not isinstance(retry, RetryPolicy):
             raise TypeError(f"retry must be a RetryPolicy, got {retry!r}")
+        if clock is not None and not hasattr(clock, "monotonic"):
+            raise TypeError(f"clock must be a Clock, got {clock!r}")
         self._clock = clock or SystemClock()
         self._store = open_store(store, clock=self._clock) if isinstance(store, str) else store
         if not hasattr(self._store, "exchange"):
@@ -89,7 +91,7 @@ class JobQueueService:
         self._queues = _queues(queues)
         self._aging = None if aging is None else _positive("aging", aging)
         self._random = Random()  # noqa: S311  # spreads retries
-        self._handlers = Handlers(retry or RetryPolicy())
+        self._handlers = Handlers(retry)
         self._drafter = Drafter(_new_id, self._handlers.max_attempts, self._handlers.check_payload)
         self._worker: Worker | None = None
         self._pruner: Role | None = None
@@ -134,7 +136,7 @@ class JobQueueService:
         run_at: datetime | None = None,
         queue: str = "default",
         unique_key: str | None = None,
-        tags: Sequence[str] = (),
+        tags: Collection[str] = (),
         connection: object = None,
     ) -> Job:
         """Add a job; durable when it returns.
@@ -166,7 +168,7 @@ class JobQueueService:
             run_at=run_at,
             queue=queue,
             unique_key=unique_key,
-            tags=tuple(tags) if not isinstance(tags, str) else tags,  # type: ignore[arg-type]  # refused below
+            tags=tags,
         )
         draft = self._drafter.draft(job)
         if connection is not None:
@@ -284,6 +286,8 @@ class JobQueueService:
 
     async def get_job(self, id: str) -> Job | None:
         """The job with this id; None for any text that is none's."""
+        if not _may_be_id(id):
+            return None
         await self._catch_up()
         return await self._store.get(id)
 
@@ -311,10 +315,10 @@ class JobQueueService:
         await self._catch_up()
         return await self._store.find(
             status=None if status is None else _status(status),
-            type=type,
-            queue=queue,
+            type=None if type is None else check_text("type", type, longest=TYPE_LONGEST),
+            queue=None if queue is None else check_text("queue", queue, longest=QUEUE_LONGEST),
             limit=check_count("limit", limit, most=_LIST_MOST),
-            after=after,
+            after=None if after is None else _check_id(after),
         )
 
     async def get_stats(self) -> QueueStats:
@@ -374,7 +378,7 @@ class JobQueueService:
         Raises:
             JobNotFoundError, JobStateError: unknown, or already final.
         """
-        return await self._store.cancel(id)
+        return await self._store.cancel(_check_id(id))
 
     async def retry_job(self, id: str, *, payload: Any = _UNCHANGED) -> Job:
         """Run a final job again, with as many attempts as it was given at first.
@@ -387,7 +391,7 @@ class JobQueueService:
             PayloadError: as in `add_job`.
         """
         if payload is _UNCHANGED:
-            return await self._store.retry(id)
+            return await self._store.retry(_check_id(id))
         job = await self._known(id)
         text = encode(payload)
         self._handlers.check_payload(job.type, text)
@@ -465,15 +469,15 @@ class JobQueueService:
         """
         check_seconds("timeout", timeout)
         async with self._changing:
-            if self._worker is None:
-                return 0
-            worker, self._worker = self._worker, None
-            await worker.pause()
-            left = await worker.drain(timeout)
-            if self._pruner is not None:
-                await self._pruner.stop()
-            self._handlers.changed = lambda: None
-            await worker.end()
+            left = 0
+            if self._worker is not None:
+                await self._worker.pause()
+                left = await self._worker.drain(timeout)
+                if self._pruner is not None:
+                    await self._pruner.stop()
+                self._handlers.changed = lambda: None
+                await self._worker.end()
+                self._worker = None
             await self._prune_quietly()
             return left
 
@@ -518,7 +522,7 @@ class JobQueueService:
 
     async def _catch_up(self) -> None:
         """What this service has started must be visible to whoever asks it."""
-        if self._worker is not None:
+        if self._worker is not None and not inside_complete.get():
             await self._worker.record_starts()
 
     async def _known(self, id: str) -> Job:
@@ -544,6 +548,19 @@ def _queues(queues: Sequence[str]) -> tuple[str, ...]:
             f"queues must name at least one queue, for example ('default',), got {queues!r}"
         )
     return tuple(dict.fromkeys(check_text("queue", q, longest=QUEUE_LONGEST) for q in queues))
+
+
+def _may_be_id(value: object) -> bool:
+    """Whether a store could know a job by this text; TypeError for what is none."""
+    if not isinstance(value, str):
+        raise TypeError(f"an id must be a str, got {value!r}")
+    return value.isascii() and "\0" not in value
+
+
+def _check_id(value: str) -> str:
+    if not _may_be_id(value):
+        raise JobNotFoundError(value)
+    return value
 
 
 def _status(value: object) -> JobStatus:

@@ -7,9 +7,10 @@ import os
 import platform
 from collections import Counter
 from random import Random
+from typing import NamedTuple
 
 from durably.domain import transitions
-from durably.domain.claiming import Claim, Lane
+from durably.domain.claiming import Candidate, Claim, Lane, candidate
 from durably.domain.clock import Clock
 from durably.domain.errors import StoreError
 from durably.domain.job import State
@@ -28,6 +29,15 @@ RESCUE_INTERVAL_S = 2.0
 CANCEL_GRACE_S = 1.0
 """How long a cancelled handler may take to end at shutdown."""
 _FINAL = (OutcomeKind.COMPLETED, OutcomeKind.FAILED, OutcomeKind.CANCELLED)
+
+
+class _Ahead(NamedTuple):
+    """A job claimed ahead of a free slot; sorts by its place in the order of claims."""
+
+    place: Candidate
+    until: float
+    """When it is given back unless it has started, monotonic."""
+    claimed: Claimed
 
 
 class Worker:
@@ -75,17 +85,18 @@ class Worker:
         self._round = asyncio.Condition()
         self._rounds = 0
         self._in_flight = False
-        self._running: dict[int, Attempt] = {}
-        self._ahead: list[tuple[int, int, int, Claimed]] = []
-        self._ahead_until = 0.0
+        self._running: dict[Lease, Attempt] = {}
+        self._ahead: list[_Ahead] = []
         self._unrecorded_starts: list[Lease] = []
         self._outbox: list[Outcome] = []
         self._look = True
+        self._news = False
         self._ask = True
         self._more = False
         self._due_at: float | None = None
         self._unsure = False
         self._claiming = False
+        self._stopped = False
         self._ending = asyncio.Event()
         self._id = 0
 
@@ -112,12 +123,16 @@ class Worker:
     def resume(self) -> None:
         """Take new jobs."""
         self._claiming = True
+        self._announce |= self._stopped
+        self._stopped = False
         self._look_now()
 
     async def pause(self) -> None:
         """Take no new jobs and give back, unspent, what has not started."""
         self._claiming = False
-        self._return_ahead()
+        self._announce |= not self._stopped
+        self._stopped = True
+        self._return_ahead(self._ahead)
         await self.flush()
         if self._outbox:
             await self.flush()  # a claim that was on its way has been given back
@@ -149,7 +164,7 @@ class Worker:
                 "job %s (%s) is still running at shutdown", attempt.lease.job_id, attempt.lease.type
             )
             attempt.interrupt(Interruption.SHUTDOWN)
-        tasks = [a.task for a in left if a.handler.is_async and a.task is not None]
+        tasks = [a.task for a in left if a.cancellable and a.task is not None]
         if tasks:
             # A handler that swallows its cancellation must not keep the program alive.
             await asyncio.wait(tasks, timeout=CANCEL_GRACE_S)
@@ -175,6 +190,7 @@ class Worker:
     def notice(self, notice: Notice) -> None:
         """What the store tells."""
         if notice.kind is NoticeKind.READY:
+            self._news = True
             self._look_now()
         elif notice.kind is NoticeKind.CONTROL:
             self._look = self._ask = True
@@ -220,13 +236,12 @@ class Worker:
 
     def _patience(self) -> float:
         """Seconds to wait for a wake-up."""
-        now = self._clock.monotonic()
-        patience = self._interval
+        moments = [ahead.until for ahead in self._ahead]
         if self._due_at is not None:
-            patience = min(patience, max(0.0, self._due_at - now))
-        if self._ahead:
-            patience = min(patience, max(0.0, self._ahead_until - now))
-        return patience
+            moments.append(self._due_at)
+        if not moments:
+            return self._interval
+        return min(self._interval, max(0.0, min(moments) - self._clock.monotonic()))
 
     async def _exchange(self) -> None:
         """Tell the store what happened and take what comes next; nothing if there is nothing."""
@@ -242,12 +257,12 @@ class Worker:
         asked_at = self._clock.monotonic()
         asked, self._ask = self._ask, False
         if claim is not None:
-            self._look = False
+            self._look = self._news = False
         try:
             result = await self._store.exchange(
                 self._id,
                 outcomes=outcomes,
-                started=[lease for lease in begun if lease.ref in self._running],
+                started=[lease for lease in begun if lease in self._running],
                 held=self._held(outcomes) if self._unsure else None,
                 claim=claim,
                 activity=self._figures.activity() if outcomes else None,
@@ -294,7 +309,7 @@ class Worker:
         """Every lease known here: after a lost reply the store takes back any other."""
         return [
             *(attempt.lease for attempt in self._running.values()),
-            *(claimed.lease for *_, claimed in self._ahead),
+            *(ahead.claimed.lease for ahead in self._ahead),
             *(outcome.lease for outcome in outcomes),
         ]
 
@@ -307,10 +322,13 @@ class Worker:
         if self._concurrency > 1:
             now = self._loop.time()
             reserve = max(0, self._pace.ahead(now, busy=free == 0) - len(self._ahead))
+            if self._news and self._ahead:
+                # What is new may go before what was claimed ahead.
+                reserve = max(1, reserve)
         if free + reserve < 1:
             return None
         held = Counter(a.lease.type for a in self._running.values())
-        held.update(claimed.lease.type for *_, claimed in self._ahead)
+        held.update(ahead.claimed.lease.type for ahead in self._ahead)
         lanes = tuple(
             Lane(queue, handler.type, limit)
             for handler in self._handlers.all()
@@ -331,28 +349,45 @@ class Worker:
         return max(0, self._concurrency - len(self._running))
 
     def _reserve(self, claimed: Claimed) -> None:
-        self._ahead_until = self._clock.monotonic() + AHEAD_LONGEST_S
         record = claimed.record
-        heapq.heappush(self._ahead, (-record.priority, record.ready_at, record.seq, claimed))
+        place = candidate(
+            record.priority,
+            record.ready_at,
+            record.seq,
+            0,
+            suspect=record.suspect,
+            aging_s=self._aging,
+        )
+        until = self._clock.monotonic() + AHEAD_LONGEST_S
+        heapq.heappush(self._ahead, _Ahead(place, until, claimed))
 
     def _return_overdue(self) -> None:
         """What was claimed ahead and has met no free slot belongs to whoever has one."""
-        if self._ahead and self._clock.monotonic() >= self._ahead_until:
-            self._return_ahead()
+        now = self._clock.monotonic()
+        overdue = [ahead for ahead in self._ahead if ahead.until <= now]
+        if overdue:
+            self._return_ahead(overdue)
             self._pace.slow_down()
 
     def _fill_slots(self) -> None:
-        while self._ahead and len(self._running) < self._concurrency and self._claiming:
-            claimed = heapq.heappop(self._ahead)[-1]
+        now = self._clock.monotonic() if self._ahead else 0.0
+        while self._ahead and self._claiming and self._free():
+            if self._ahead[0].until <= now:
+                self._return_overdue()
+                continue
+            claimed = heapq.heappop(self._ahead).claimed
             transitions.begin(claimed.record, self._clock.now_us())
             self._unrecorded_starts.append(claimed.lease)
-            self._ahead_until = self._clock.monotonic() + AHEAD_LONGEST_S
             self._begin(claimed)
 
-    def _return_ahead(self) -> None:
-        for *_, claimed in self._ahead:
-            self._give_back(claimed)
-        self._ahead.clear()
+    def _return_ahead(self, back: "list[_Ahead]") -> None:
+        if not back:
+            return
+        gone = {ahead.claimed.lease for ahead in back}
+        self._ahead = [ahead for ahead in self._ahead if ahead.claimed.lease not in gone]
+        heapq.heapify(self._ahead)
+        for ahead in back:
+            self._give_back(ahead.claimed)
 
     def _give_back(self, claimed: Claimed) -> None:
         self._outbox.append(Outcome(claimed.lease, OutcomeKind.RETURNED))
@@ -376,7 +411,7 @@ class Worker:
             random=self._random,
             report=self._report,
         )
-        self._running[claimed.lease.ref] = attempt
+        self._running[claimed.lease] = attempt
         self._idle.clear()
         attempt.task = self._loop.create_task(self._attend(attempt), name=f"job-{handler.type}")
 
@@ -388,8 +423,7 @@ class Worker:
             self._leave(attempt)
 
     def _leave(self, attempt: Attempt) -> None:
-        if self._running.get(attempt.lease.ref) is attempt:
-            del self._running[attempt.lease.ref]
+        del self._running[attempt.lease]
         if attempt.why is Interruption.LEASE_LOST:
             # If the registration has survived, the store still holds the job for this worker: only
             # now that nothing of it runs any more may it be given back.
@@ -420,16 +454,8 @@ class Worker:
         for attempt in self._running.values():
             if attempt.lease.job_id == job_id and attempt.why is None:
                 attempt.interrupt(Interruption.CANCEL)
-        kept = []
-        for entry in self._ahead:
-            if entry[-1].lease.job_id == job_id:
-                self._outbox.append(Outcome(entry[-1].lease, OutcomeKind.CANCELLED))
-                self._wake.set()
-            else:
-                kept.append(entry)
-        if len(kept) < len(self._ahead):
-            heapq.heapify(kept)
-            self._ahead = kept
+        # What has not started is cancelled when it is given back.
+        self._return_ahead([a for a in self._ahead if a.claimed.lease.job_id == job_id])
 
     def _refused(self, outcome: Outcome, refusal: Refusal) -> None:
         if refusal is Refusal.CONFLICT:
@@ -449,7 +475,7 @@ class Worker:
         return WorkerInfo(
             host=platform.node(),
             pid=os.getpid(),
-            queues=self._queues,
+            queues=() if self._stopped else self._queues,
             types=tuple(handler.type for handler in self._handlers.all()),
             concurrency=self._concurrency,
             lease_s=self._lease,

@@ -1,1 +1,37 @@
 """The instance service: GPU instances created, watched and deleted by jobs."""
+
+from durably.instances.events import DeliveryAttempt, DeliveryStatus, WebhookDelivery
+from durably.instances.instance import (
+    Instance,
+    InstanceConflictError,
+    InstanceNotFoundError,
+    InstanceStatus,
+    OnFailure,
+    Operation,
+)
+from durably.instances.novita import NovitaClient
+from durably.instances.provider import BillingMode, Provider
+from durably.instances.reconciler import Reconciliation
+from durably.instances.request import Fault, InstanceRequest, ValidationError
+from durably.instances.worker import InstancePage, JobWorkerService
+
+__all__ = [
+    "BillingMode",
+    "DeliveryAttempt",
+    "DeliveryStatus",
+    "Fault",
+    "Instance",
+    "InstanceConflictError",
+    "InstanceNotFoundError",
+    "InstancePage",
+    "InstanceRequest",
+    "InstanceStatus",
+    "JobWorkerService",
+    "NovitaClient",
+    "OnFailure",
+    "Operation",
+    "Provider",
+    "Reconciliation",
+    "ValidationError",
+    "WebhookDelivery",
+]

@@ -132,9 +132,9 @@ class MemoryStore:
         """See `Store.enqueue`."""
         with self._transaction() as now:
             self._check_versions(changes)
-            records = [self._insert(draft, now) for draft in jobs]
+            stored = [self._insert(draft, now).to_job() for draft in jobs]
             self._apply(changes, now)
-            return [record.to_job() for record in records]
+            return stored
 
     async def enqueue_in(self, connection: object, jobs: Sequence[Draft]) -> NoReturn:  # noqa: ARG002  # the protocol's
         """See `Store.enqueue_in`: there is no SQL here."""
@@ -207,11 +207,12 @@ class MemoryStore:
             if progress is not None:
                 record.progress = msgspec.json.encode(progress).decode()
             if step is not None:
-                self._steps[record.id][step[0]] = step[1]
+                self._steps[record.id].setdefault(*step)
             self._apply(changes, now)
 
     async def steps(self, job_id: str) -> dict[str, str]:
         """See `Store.steps`."""
+        self._check_open()
         return dict(self._steps.get(job_id, ()))
 
     @asynccontextmanager
@@ -219,7 +220,8 @@ class MemoryStore:
         self, lease: Lease, finish: Callable[[], Outcome]
     ) -> AsyncIterator[Transaction]:
         """See `Store.complete`: without SQL, all or nothing all the same."""
-        self._owned(lease)
+        with self._transaction():
+            self._owned(lease)
         yield _NoSql()
         with self._transaction() as now:
             refused = self._record([finish()], now)
@@ -273,6 +275,7 @@ class MemoryStore:
 
     async def record(self, kind: str, id: str) -> Record | None:
         """See `Store.record`."""
+        self._check_open()
         found = self._records.get((kind, id))
         return None if found is None else _to_record(kind, id, *found)
 
@@ -280,6 +283,7 @@ class MemoryStore:
         self, kind: str, *, limit: int = 100, after: str | None = None, newest_first: bool = False
     ) -> list[Record]:
         """See `Store.records`."""
+        self._check_open()
         ids = sorted((i for k, i in self._records if k == kind), reverse=newest_first)
         if after is not None:
             ids = [i for i in ids if (i < after if newest_first else i > after)]
@@ -287,13 +291,15 @@ class MemoryStore:
 
     async def count_records(self, kind: str) -> int:
         """See `Store.count_records`."""
+        self._check_open()
         return sum(1 for k, _ in self._records if k == kind)
 
     async def events(
         self, *, after: int = 0, subject: str | None = None, limit: int = 100
     ) -> list[Event]:
         """See `Store.events`."""
-        matching = (e for e in self._events[after:] if subject is None or e[3] == subject)
+        self._check_open()
+        matching = (e for e in self._events[max(0, after) :] if subject is None or e[3] == subject)
         return [
             Event(id=number, at_us=at, topic=topic, subject=about, data=msgspec.json.decode(data))
             for number, at, topic, about, data in itertools.islice(matching, limit)
@@ -331,6 +337,7 @@ class MemoryStore:
 
     async def paused(self) -> frozenset[str]:
         """See `Store.paused`."""
+        self._check_open()
         return frozenset(self._paused)
 
     async def cleanup(self, older_than_s: float) -> int:
@@ -348,6 +355,7 @@ class MemoryStore:
 
     async def get(self, job_id: str) -> Job | None:
         """See `Store.get`."""
+        self._check_open()
         record = self._by_id.get(job_id)
         return None if record is None else record.to_job()
 
@@ -361,6 +369,7 @@ class MemoryStore:
         after: str | None = None,
     ) -> list[Job]:
         """See `Store.find`."""
+        self._check_open()
         states = tuple(State) if status is None else STATES_OF[status]
         matching = [
             (_listing_place(record), record)
@@ -387,6 +396,7 @@ class MemoryStore:
 
     async def workers(self) -> list[WorkerState]:
         """See `Store.workers`."""
+        self._check_open()
         now = self._clock.monotonic()
         return [
             WorkerState(id=i, info=w.info, alive=not w.held or w.expires > now, held=len(w.held))
@@ -397,14 +407,17 @@ class MemoryStore:
 
     @contextmanager
     def _transaction(self) -> Iterator[int]:
-        if self._opened < 1:
-            raise StoreClosedError("the store is not open: use `async with` on the service")
+        self._check_open()
         with self._lock:
             yield self._clock.now_us()
         if self._notices:
             notices, self._notices = self._notices, []
             # Listeners hear of it after the operation has returned, as with every other store.
             asyncio.get_running_loop().call_soon(self._tell, notices)
+
+    def _check_open(self) -> None:
+        if self._opened < 1:
+            raise StoreClosedError("the store is not open: use `async with` on the service")
 
     def _tell(self, notices: list[Notice]) -> None:
         for notice in notices:

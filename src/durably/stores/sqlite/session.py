@@ -10,6 +10,7 @@ import sqlite3
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from functools import lru_cache
+from itertools import groupby
 from typing import Any, NamedTuple, TypeVar
 
 import msgspec
@@ -36,7 +37,9 @@ from durably.store import (
 from durably.stores.sqlite.listing import listing
 
 BATCH = 500
-"""Rows staged, rescued or cleaned up in one transaction: others must not wait long."""
+"""Jobs rescued or cleaned up in one transaction: others must not wait long."""
+STAGED_MOST = 20_000
+"""Due jobs made ready in one transaction, at 3 µs each. Claims are in order among so many."""
 
 _T = TypeVar("_T")
 _TABLE = "durably_jobs"
@@ -87,6 +90,7 @@ _CLAIM = (
     " FROM (SELECT json_extract(value, '$[0]') AS ref, json_extract(value, '$[1]') AS starts"
     " FROM json_each(:chosen)) WHERE seq = ref"
 )
+_record = msgspec.json.Decoder(JobRecord)
 _records = msgspec.json.Decoder(list[JobRecord])
 _encode = msgspec.json.Encoder().encode
 
@@ -162,28 +166,39 @@ class Session:
     def record(self, outcomes: Sequence[Outcome]) -> dict[int, Refusal]:
         """Record the end of attempts; which were refused, by position."""
         refused: dict[int, Refusal] = {}
-        todo = list(enumerate(outcomes))
-        if self._complete([outcome for _, outcome in todo if _is_plain(outcome)]):
-            todo = [(i, outcome) for i, outcome in todo if not _is_plain(outcome)]
-        self._record_some([(i, o) for i, o in todo if not o.changes], refused)
-        # One by one: what one of them changes, the next must see.
-        for position, outcome in todo:
-            if outcome.changes:
-                self._record_some([(position, outcome)], refused)
+        for changing, group in groupby(enumerate(outcomes), lambda item: bool(item[1].changes)):
+            if changing:
+                # One by one: what one of them changes, the next must see.
+                for item in group:
+                    self._record_some([item], refused)
+            else:
+                self._record_unchanging(list(group), refused)
         return refused
 
+    def _record_unchanging(
+        self, outcomes: list[tuple[int, Outcome]], refused: dict[int, Refusal]
+    ) -> None:
+        plain = [outcome for _, outcome in outcomes if _is_plain(outcome)]
+        # Of two reports on one job the first decides, so that only single ones can go ahead.
+        single = len({outcome.lease.ref for _, outcome in outcomes}) == len(outcomes)
+        if single and self._complete(plain):
+            outcomes = [(i, outcome) for i, outcome in outcomes if not _is_plain(outcome)]
+        self._record_some(outcomes, refused)
+
     def _complete(self, outcomes: Sequence[Outcome]) -> bool:
-        """Complete all at once; False, and nothing done, unless every lease is valid."""
+        """Complete all at once; False, and nothing done, unless every lease is valid.
+
+        False also for results that are too large for one statement.
+        """
         if not outcomes:
             return True
-        leases = {(o.lease.ref, o.lease.token): o.lease for o in outcomes}
-        if len(leases) < len(outcomes):
+        if sum(len(outcome.result or "") for outcome in outcomes) > _PART_BYTES:
             return False
         items = _encode(
             [(o.lease.ref, o.lease.token, int(o.run_s * 1e6), o.result) for o in outcomes]
         ).decode()
         grouped = self._run(_OWNED, {"outcomes": items}).fetchall()
-        if sum(row[3] for row in grouped) < len(leases):
+        if sum(row[3] for row in grouped) < len(outcomes):
             return False
         self._run(_COMPLETE, {"now": self.now, "outcomes": items})
         moves = Counter[tuple[str, str, int]]()
@@ -191,7 +206,7 @@ class Session:
             moves[queue, kind, state] -= count
             moves[queue, kind, State.COMPLETED] += count
         self.count(moves)
-        self.effects.finished.extend(lease.job_id for lease in leases.values())
+        self.effects.finished.extend(outcome.lease.job_id for outcome in outcomes)
         return True
 
     def _record_some(
@@ -228,12 +243,12 @@ class Session:
 
     def begin(self, leases: Sequence[Lease]) -> None:
         """Handlers of reserved jobs have started."""
-        tokens = {lease.ref: lease.token for lease in leases}
+        known = {(lease.ref, lease.token) for lease in leases}
         self._transition(
             (
                 record
-                for record in self.load_all(list(tokens))
-                if transitions.owns(record, tokens[record.seq]) and record.state == State.RESERVED
+                for record in self.load_all([lease.ref for lease in leases])
+                if record.state == State.RESERVED and (record.seq, record.token) in known
             ),
             transitions.begin,
             self.now,
@@ -331,9 +346,9 @@ class Session:
         )
         grouped = self._run(
             f"SELECT queue, type, count(*) FROM {_TABLE} WHERE {where} GROUP BY 1, 2",
-            (self.now, BATCH),
+            (self.now, STAGED_MOST),
         ).fetchall()
-        self._run(f"UPDATE {_TABLE} SET state = 1 WHERE {where}", (self.now, BATCH))
+        self._run(f"UPDATE {_TABLE} SET state = 1 WHERE {where}", (self.now, STAGED_MOST))
         moves = Counter[tuple[str, str, int]]()
         for queue, kind, count in grouped:
             moves[queue, kind, State.SCHEDULED] -= count
@@ -355,7 +370,7 @@ class Session:
 
     def known(self, job_id: str) -> JobRecord:
         """A job by id, or JobNotFoundError."""
-        found = self.load("id = ?", job_id)
+        found = self.load("id = ?", job_id) if is_storable(job_id) else []
         if not found:
             raise JobNotFoundError(job_id)
         return found[0]
@@ -488,10 +503,12 @@ class Session:
         ).fetchone()
         return int(row[0])
 
-    def name_of(self, worker: int) -> str | None:
-        """The name of a registered worker; None once its registration has ended."""
-        row = self._run("SELECT name FROM durably_workers WHERE id = ?", (worker,)).fetchone()
-        return None if row is None else f"{row[0]}:{worker}"
+    def registration(self, worker: int) -> tuple[str, int] | None:
+        """Name and end of lease of a worker; None once its registration has ended."""
+        row = self._run(
+            "SELECT name, expires_us FROM durably_workers WHERE id = ?", (worker,)
+        ).fetchone()
+        return None if row is None else (f"{row[0]}:{worker}", int(row[1]))
 
     def set_worker(self, worker: int, column: str, value: Any) -> bool:
         """Change one column of a registration; whether it still exists."""
@@ -637,14 +654,21 @@ class Session:
 
     def load_all(self, seqs: Sequence[int]) -> list[JobRecord]:
         """The jobs with these numbers."""
-        (text,) = self._run(_LOAD + _BY_SEQ, (_encode(seqs).decode(),)).fetchone()
+        items = _encode(seqs).decode()
+        try:
+            (text,) = self._run(_LOAD + _BY_SEQ, (items,)).fetchone()
+        except sqlite3.DataError:
+            return self.load(_BY_SEQ, items)
         return _records.decode(text)
 
     def decode(self, query: str, arguments: Sequence[Any]) -> list[JobRecord]:
         """The jobs of a query whose column `row` is their JSON, in its order."""
-        (text,) = self._run(
-            f"SELECT json_group_array(json(row)) FROM ({query})", tuple(arguments)
-        ).fetchone()
+        grouped = f"SELECT json_group_array(json(row)) FROM ({query})"
+        try:
+            (text,) = self._run(grouped, tuple(arguments)).fetchone()
+        except sqlite3.DataError:
+            # Together they are over SQLite's limit for one text, alone they are not.
+            return [_record.decode(row) for (row,) in self._run(query, tuple(arguments))]
         return _records.decode(text)
 
     def _transition(
@@ -671,6 +695,15 @@ class Session:
             elif record.state == State.READY:
                 self.effects.ready = True
         self.count(moves)
+
+
+def is_storable(text: str) -> bool:
+    """Whether SQLite takes *text*: lone surrogates have no UTF-8."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _is_plain(outcome: Outcome) -> bool:

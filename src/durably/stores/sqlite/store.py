@@ -6,6 +6,7 @@ has another connection, which takes the writer's turn for as long as its block r
 
 import asyncio
 import contextlib
+import os
 import sqlite3
 from collections import Counter, deque
 from collections.abc import AsyncIterator, Callable, Sequence
@@ -37,7 +38,7 @@ from durably.store import (
 )
 from durably.stores.sqlite import database
 from durably.stores.sqlite.locks import Liveness, Turnstile
-from durably.stores.sqlite.session import BATCH, Effects, Session, WorkerRow
+from durably.stores.sqlite.session import BATCH, Effects, Session, WorkerRow, is_storable
 from durably.stores.sqlite.transaction import OwnTransaction
 from durably.stores.sqlite.wakeup import WakeUp
 from durably.stores.sqlite.writer import Peek, Settled, Writer
@@ -68,7 +69,6 @@ class SQLiteStore:
         self._waiting: deque[_Enqueue] = deque()
         self._gathering = False
         self._leases: dict[int, int] = {}
-        self._renewed: dict[int, int] = {}
 
     # Opening
 
@@ -77,6 +77,7 @@ class SQLiteStore:
         async with self._opening:
             if self._opened == 0:
                 self._loop = asyncio.get_running_loop()
+                self._pid = os.getpid()
                 await self._loop.run_in_executor(None, self._open_files)
                 self._wake_up = await WakeUp.start(self._nudged)
                 self._writer.own_ports.add(self._wake_up.port)
@@ -220,15 +221,16 @@ class SQLiteStore:
                 session.begin(started)
             if activity is not None:
                 session.save_activity(worker, activity)
-            name = session.name_of(worker)
-            if name is None:
+            registration = session.registration(worker)
+            if registration is None:
                 return Exchanged(refused=refused, lost=True)
+            name, expires_us = registration
             if held is not None:
                 session.return_unknown(worker, held)
             due_in = session.stage()
             claimed = session.claim(session.heads(claim), claim, worker, name) if claim else ()
             if claimed:
-                self._extend(session, worker)
+                self._extend(session, worker, expires_us)
             return Exchanged(
                 refused=refused,
                 claimed=claimed,
@@ -240,13 +242,12 @@ class SQLiteStore:
         def peek(session: Session) -> bool:
             """Whether there is anything to write; else what to answer."""
             nonlocal idle
+            if session.registration(worker) is None:
+                idle = Exchanged(lost=True)
+                return False
             due_in = session.due_in()
-            cancel = session.cancelling(worker)
-            lost = session.name_of(worker) is None
-            idle = Exchanged(due_in_s=due_in, cancel=cancel, lost=lost)
-            return (due_in is not None and due_in <= 0) or bool(
-                claim and not lost and session.heads(claim)
-            )
+            idle = Exchanged(due_in_s=due_in, cancel=session.cancelling(worker))
+            return due_in == 0 or bool(claim and session.heads(claim))
 
         must_write = outcomes or started or held is not None or activity is not None
         if must_write:
@@ -254,12 +255,12 @@ class SQLiteStore:
         done = await self._write_if(peek, operation)
         return idle if done is None else done
 
-    def _extend(self, session: Session, worker: int) -> None:
+    def _extend(self, session: Session, worker: int, expires_us: int) -> None:
         """Renew on claiming: a worker that held nothing until now has not been renewing."""
         lease_us = self._leases.get(worker, 0)
-        if self._renewed.get(worker, 0) < self._lease_end(lease_us) - lease_us // 3:
-            self._renewed[worker] = self._lease_end(lease_us)
-            session.set_worker(worker, "expires_us", self._renewed[worker])
+        ends = self._lease_end(lease_us)
+        if expires_us < ends - lease_us // 3:
+            session.set_worker(worker, "expires_us", ends)
 
     async def checkpoint(
         self,
@@ -284,6 +285,8 @@ class SQLiteStore:
 
     async def steps(self, job_id: str) -> dict[str, str]:
         """See `Store.steps`."""
+        if not is_storable(job_id):
+            return {}
         return await self._read(
             lambda session: session.pairs(
                 "SELECT name, durably_steps.result FROM durably_steps JOIN durably_jobs ON seq = job WHERE id = ?",
@@ -334,7 +337,6 @@ class SQLiteStore:
                 if self._renewer.in_transaction:
                     self._renewer.execute("ROLLBACK")
                 raise
-        self._renewed[worker] = ends
         return alive
 
     async def rescue(self, worker: int | None = None) -> Rescued:
@@ -343,8 +345,10 @@ class SQLiteStore:
         dead = [row for row in rows if row.id != worker and self._is_dead(row)]
         names, states = [], Counter[int]()
         for row in dead:
-            states += await self._write(partial(self._rescue, row))
-            names.append(f"{row.name}:{row.id}")
+            rescued = await self._write(partial(self._rescue, row))
+            if rescued is not None:
+                states += rescued
+                names.append(f"{row.name}:{row.id}")
         return Rescued(
             workers=tuple(names),
             ready=states[State.READY],
@@ -356,10 +360,11 @@ class SQLiteStore:
         lapsed = row.held > 0 and (row.boot != self._boot or row.expires_us <= now)
         return lapsed or self._liveness.is_dead(row.id)
 
-    def _rescue(self, seen: WorkerRow, session: Session) -> Counter[int]:
-        """Take one batch, if the worker is still as it was seen: it may have renewed meanwhile."""
-        if session.worker_row(seen.id) != seen and not self._liveness.is_dead(seen.id):
-            return Counter()
+    def _rescue(self, seen: WorkerRow, session: Session) -> Counter[int] | None:
+        """Take one batch, unless the worker has renewed, or was rescued, since it was seen."""
+        row = session.worker_row(seen.id)
+        if row is None or (row != seen and not self._liveness.is_dead(seen.id)):
+            return None
         states = session.crash(seen.id, f"{seen.name}:{seen.id}")
         if sum(states.values()) < BATCH:
             session.delete_worker(seen.id)
@@ -389,6 +394,8 @@ class SQLiteStore:
 
     async def record(self, kind: str, id: str) -> Record | None:
         """See `Store.record`."""
+        if not is_storable(id):
+            return None
         found = await self._read(lambda session: session.records(kind, "AND id = ?", id))
         return found[0] if found else None
 
@@ -408,6 +415,8 @@ class SQLiteStore:
         self, *, after: int = 0, subject: str | None = None, limit: int = 100
     ) -> list[Event]:
         """See `Store.events`."""
+        if subject is not None and not is_storable(subject):
+            return []
         return await self._read(lambda session: session.events(after, subject, limit))
 
     # Control
@@ -442,7 +451,7 @@ class SQLiteStore:
 
     async def get(self, job_id: str) -> Job | None:
         """See `Store.get`."""
-        if not _is_storable(job_id):
+        if not is_storable(job_id):
             return None
         found = await self._read(lambda session: session.load("id = ?", job_id))
         return found[0].to_job() if found else None
@@ -457,6 +466,8 @@ class SQLiteStore:
         after: str | None = None,
     ) -> list[Job]:
         """See `Store.find`."""
+        if not all(map(is_storable, filter(None, (type, queue)))):
+            return []
         states = tuple(State) if status is None else STATES_OF[status]
         found = await self._read(lambda session: session.find(states, type, queue, limit, after))
         return [record.to_job() for record in found]
@@ -506,6 +517,11 @@ class SQLiteStore:
     def _check_open(self, *, writing: bool = True) -> None:
         if self._opened < 1:
             raise StoreClosedError("the store is not open: use `async with` on the service")
+        if os.getpid() != self._pid:
+            # Here its threads do not exist: whoever waited for them would wait for ever.
+            raise StoreClosedError(
+                "the store was opened before a fork: open a service in this process"
+            )
         if writing and _inside_complete.get() is self:
             raise StoreBusyError(
                 "inside complete() other writes would wait for it for ever; use its `tx`"
@@ -557,7 +573,3 @@ def _settle_all(gathered: list[_Enqueue], stored: Any, error: BaseException | No
         part = None if error is not None else stored[position : position + len(drafts)]
         _settle(future, part, error)
         position += len(drafts)
-
-
-def _is_storable(text: str) -> bool:
-    return text.isascii() and "\0" not in text

@@ -5,7 +5,6 @@ What has gathered while one commit was on its way shares the next. An operation 
 others in a transaction. Any other exception rolls the batch back, and each operation is tried alone.
 """
 
-import os
 import queue
 import socket
 import sqlite3
@@ -15,7 +14,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from durably.domain.clock import Clock
-from durably.domain.errors import DurablyError, StoreClosedError
+from durably.domain.errors import DurablyError
 from durably.stores.sqlite.database import connect, translate
 from durably.stores.sqlite.locks import Turnstile
 from durably.stores.sqlite.session import Effects, Session
@@ -68,7 +67,6 @@ class Writer:
         self._commits = 0
         self._turnstile = Turnstile(folder)
         self._queue: queue.SimpleQueue[_Work | None] = queue.SimpleQueue()
-        self._pid = os.getpid()
         self._closed = False
         self._socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
         self._socket.setblocking(False)
@@ -81,10 +79,6 @@ class Writer:
 
         *peek* runs first, outside a transaction; False spares the operation, whose result is None.
         """
-        if self._closed or os.getpid() != self._pid:
-            raise StoreClosedError(
-                "the store is closed, or was opened before a fork; open a service in this process"
-            )
         self._queue.put(_Work(operation, done, peek))
 
     def close(self) -> None:

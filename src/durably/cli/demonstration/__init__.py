@@ -1,0 +1,1 @@
+"""What ``durably demo`` does: its processes, its receiver, the scenario and how it is judged."""

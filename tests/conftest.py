@@ -1,0 +1,47 @@
+"""What all tests share: where a store may lie, and that no test leaves threads or tasks behind."""
+
+import asyncio
+import inspect
+import threading
+import time
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import pytest
+
+pytest.register_assert_rewrite("durably.testing.conformance")
+
+_LONGEST_END_S = 5.0
+
+
+@pytest.fixture
+def sqlite_url(tmp_path: Path) -> str:
+    """A store on a file of its own."""
+    return f"sqlite:///{tmp_path}/jobs.db"
+
+
+@pytest.fixture(autouse=True)
+def _no_threads_left() -> Iterator[None]:
+    """Every thread of ours that a test starts ends with it."""
+    before = set(threading.enumerate())
+    yield
+    deadline = time.monotonic() + _LONGEST_END_S
+    for thread in set(threading.enumerate()) - before:
+        if thread.name.startswith("durably-"):
+            # A handler's thread ends by itself, soon after it has been told to.
+            thread.join(max(0.0, deadline - time.monotonic()))
+            assert not thread.is_alive(), f"the test left the thread {thread.name}"
+
+
+@pytest.fixture(autouse=True)
+def _no_tasks_left(request: pytest.FixtureRequest) -> None:
+    """Every task of ours that an async test starts ends with it."""
+    if inspect.iscoroutinefunction(getattr(request.node, "obj", None)):
+        request.getfixturevalue("_check_tasks")
+
+
+@pytest.fixture
+async def _check_tasks() -> AsyncIterator[None]:
+    yield
+    left = [task for task in asyncio.all_tasks() if task.get_name().startswith("durably-")]
+    assert not left, f"the test left {left}"

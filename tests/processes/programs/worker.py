@@ -1,0 +1,84 @@
+"""A worker process with a handler for every fate; ends in good order when its input ends."""
+
+import asyncio
+import ctypes
+import json
+import os
+import signal
+import sys
+from typing import Any
+
+from durably import JobContext, JobQueueService
+from tests.processes.programs.reporting import orders, say
+
+
+class Handlers:
+    def __init__(self, queue: JobQueueService) -> None:
+        self._queue = queue
+        for handler in (self.quick, self.hold, self.beside, self.exits, self.crashes):
+            queue.register_handler(handler.__name__, handler)
+        for handler in (self.dies_ahead, self.freezes, self.freezes_and_holds):
+            queue.register_handler(handler.__name__, handler)
+
+    async def quick(self, job: JobContext) -> int:
+        return os.getpid()
+
+    async def hold(self, job: JobContext) -> None:
+        """Run until interrupted."""
+        say("started", id=job.id, crashes=job.crashes)
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            say("interrupted", id=job.id, cancelled=job.cancelled)
+            raise
+
+    async def beside(self, job: JobContext) -> None:
+        """Long enough to be there when a neighbour ends the process."""
+        say("started", id=job.id, crashes=job.crashes)
+        await asyncio.sleep(0.1)
+
+    async def exits(self, job: JobContext) -> None:
+        say("started", id=job.id, crashes=job.crashes)
+        await asyncio.sleep(0.05)
+        os._exit(1)
+
+    async def crashes(self, job: JobContext) -> None:
+        say("started", id=job.id, crashes=job.crashes)
+        await asyncio.sleep(0.05)
+        ctypes.string_at(0)
+
+    async def dies_ahead(self, job: JobContext) -> None:
+        """Die once jobs are claimed ahead."""
+        worker = self._queue._worker
+        if worker is not None and worker._ahead:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    async def freezes(self, job: JobContext) -> int:
+        """Stop the process at first; return as soon as it goes on."""
+        self._freeze(job)
+        return os.getpid()
+
+    async def freezes_and_holds(self, job: JobContext) -> int:
+        """Stop the process at first; then run until interrupted."""
+        if self._freeze(job):
+            await self.hold(job)
+        return os.getpid()
+
+    def _freeze(self, job: JobContext) -> bool:
+        if job.crashes > 0:
+            return False
+        say("freezing", id=job.id)
+        os.kill(os.getpid(), signal.SIGSTOP)
+        return True
+
+
+async def main(url: str, **options: Any) -> None:
+    async with JobQueueService(url, **options) as queue:
+        Handlers(queue)
+        await queue.start_processing()
+        say("ready")
+        await (await orders()).read()
+
+
+if __name__ == "__main__":
+    asyncio.run(main(sys.argv[1], **json.loads(sys.argv[2])))

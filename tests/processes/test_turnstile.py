@@ -1,0 +1,78 @@
+"""The turnstile between processes: everybody gets a turn, and the dead pass theirs on."""
+
+import asyncio
+from collections import Counter
+from pathlib import Path
+
+from durably import JobQueueService
+from tests.processes.support import Family, rows, until, until_blocked
+
+PROCESSES = 8
+TURNS = 4000
+
+
+async def test_turns_are_shared_fairly(family: Family, tmp_path: Path) -> None:
+    """Of eight processes that want every turn, none gets less than half of what another gets."""
+    children = [
+        family.start("turns", "take", str(tmp_path), number, TURNS) for number in range(PROCESSES)
+    ]
+    for child in children:
+        await child.expect("ready")
+    for child in children:
+        child.tell("go")
+    for child in children:
+        assert await child.died() == 0
+
+    taken = Counter((tmp_path / "turns").read_bytes()[:TURNS])
+    assert len(taken) == PROCESSES
+    assert min(taken.values()) >= max(taken.values()) / 2
+
+
+async def test_commits_are_shared_fairly(url: str, family: Family) -> None:
+    """Eight processes that enqueue as fast as they can get similar shares of one file."""
+    async with JobQueueService(url) as queue:
+        children = [family.start("producer", url) for _ in range(PROCESSES)]
+        for child in children:
+            await child.expect("ready")
+        for child in children:
+            child.tell("go")
+
+        async def is_enough() -> bool:
+            return (await queue.get_stats()).total_jobs > 3000
+
+        await until(is_enough)
+
+        # All at once: one after the other, the last would have longer.
+        await asyncio.gather(*(child.end() for child in children))
+    shares = [count for (count,) in rows(url, "SELECT count(*) FROM durably_jobs GROUP BY type")]
+    assert len(shares) == PROCESSES
+    assert min(shares) >= max(shares) / 2
+
+
+async def test_a_holder_that_is_killed_passes_the_turn_on(family: Family, tmp_path: Path) -> None:
+    """Whoever waits for the room enters once the process inside is dead."""
+    holder = family.start("turns", "stay", str(tmp_path))
+    await holder.expect("inside")
+    waiter = family.start("turns", "wait", str(tmp_path))
+    await until_blocked(waiter)
+
+    await holder.kill()
+
+    await waiter.expect("inside")
+    assert await waiter.died() == 0
+
+
+async def test_a_waiter_that_is_killed_holds_nobody_up(family: Family, tmp_path: Path) -> None:
+    """The gate of a dead waiter opens to the next."""
+    holder = family.start("turns", "stay", str(tmp_path))
+    await holder.expect("inside")
+    first = family.start("turns", "wait", str(tmp_path))
+    await until_blocked(first)
+    second = family.start("turns", "wait", str(tmp_path))
+    await until_blocked(second)
+
+    await first.kill()
+    await holder.kill()
+
+    await second.expect("inside")
+    assert await second.died() == 0
