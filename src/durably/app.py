@@ -104,25 +104,24 @@ async def instance_service(
 def missing_store(url: str) -> str | None:
     """Why there is nothing to look at in the store of *url* yet; None when there is.
 
-    Opening a store creates it, which a command that only looks must not do.
+    Opening a store creates it and its locks, which a command that only looks must not do.
+
+    Raises:
+        StoreError: the file cannot be read, or is no database.
     """
     if not url.startswith("sqlite:"):
         return None
     import sqlite3
 
-    from durably.stores.sqlite.database import path_of
+    from durably.stores.sqlite.database import path_of, translated
 
     path = path_of(url)
     if not path.exists():
         return f"the store does not exist: {path}"
-    try:
-        with closing(sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True)) as connection:
-            tables = connection.execute(
-                "SELECT 1 FROM sqlite_master WHERE name = 'durably_meta'"
-            ).fetchall()
-    except sqlite3.Error:
-        return None  # opening the store says what is wrong with the file
-    return None if tables else f"the file holds no store of Durably: {path}"
+    reading = f"{path.resolve().as_uri()}?mode=ro"
+    with translated(path), closing(sqlite3.connect(reading, uri=True)) as connection:
+        found = connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'durably_meta'")
+        return None if found.fetchone() else f"the file holds no store of Durably: {path}"
 
 
 async def kept_webhook_secret(queue: JobQueueService) -> str | None:

@@ -1,10 +1,12 @@
 """The parts of ``durably demo``: how it judges, receives, keeps processes and shows progress."""
 
+import asyncio
 import secrets
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from aiohttp import ClientSession
 from rich.console import Console
@@ -16,6 +18,7 @@ from durably.cli.demonstration.receiver import Receiver
 from durably.cli.demonstration.verdict import Outcome, problems
 from durably.cli.demonstration.view import Lines, Screen
 from durably.instances.delivery import generate_secret
+from durably.settings import Settings
 
 
 def outcome(**fields: Any) -> Outcome:
@@ -118,6 +121,18 @@ async def test_a_child_is_ended_with_its_block(tmp_path: Path) -> None:
         assert child.said == "HELLO"
         assert not child.has_ended
     assert child.has_ended
+
+
+async def test_the_service_ends_when_the_demonstration_has_died(tmp_path: Path) -> None:
+    """The end of its stdin stops the service in good order, so that it never stays behind."""
+    settings = Settings(store=f"sqlite:///{tmp_path}/demo.db", novita_api_key="key")
+    module = "durably.cli.demonstration.service"
+    orders = msgspec.json.encode(settings) + b"\n"
+    async with Child("service", module, folder=tmp_path, orders=orders) as service:
+        assert service.said == "ready"
+        assert service._process.stdin is not None
+        service._process.stdin.close()
+        assert await asyncio.wait_for(service._process.wait(), 30) == 0
 
 
 async def test_a_child_that_ignores_its_end_is_killed(

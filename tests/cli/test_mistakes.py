@@ -73,6 +73,7 @@ def test_a_corrupt_store_is_said_to_be_damaged(command: Command, tmp_path: Path)
     assert (result.returncode, result.stdout) == (1, "")
     [line] = result.stderr.splitlines()
     assert line.startswith("error: the store is not an SQLite database: bad.db")
+    assert [path.name for path in tmp_path.iterdir()] == ["bad.db"]
 
 
 def test_a_damaged_page_is_said_to_be_damaged(command: Command, jobs: Jobs, tmp_path: Path) -> None:
@@ -107,6 +108,10 @@ def test_every_fault_of_the_settings_is_a_line(
     [
         (("--nope",), "error: no such option '--nope'; see durably --help"),
         (("nope",), "error: no such command 'nope'; see durably --help"),
+        (
+            ("jobs", "list", "--type", "\udcff"),
+            r"error: type must not contain lone surrogates, got '\udcff'",
+        ),
         (("jobs", "nope"), "error: no such command 'nope'; see durably jobs --help"),
         (("jobs", "show"), "error: missing argument 'ID'; see durably jobs show --help"),
         (
@@ -118,7 +123,7 @@ def test_every_fault_of_the_settings_is_a_line(
         ),
     ],
 )
-def test_wrong_usage_is_one_line(run: Run, args: tuple[str, ...], line: str) -> None:
+def test_wrong_usage_is_one_line(run: Run, jobs: Jobs, args: tuple[str, ...], line: str) -> None:
     """A usage error says what is wrong and where the help is."""
     result = run(*args)
     assert (result.exit_code, result.stderr) == (2, line + "\n")
@@ -165,13 +170,21 @@ def test_the_root_help_tells_of_completion_and_settings(run: Run) -> None:
     assert "durably.toml" in page
 
 
-@pytest.mark.parametrize(("module", "extra"), [("click", "cli"), ("rich", "cli")])
-def test_a_missing_extra_is_named(jobs: Jobs, module: str, extra: str) -> None:
+@pytest.mark.parametrize(
+    ("module", "extra", "args"),
+    [
+        ("click", "cli", ["jobs", "list"]),
+        ("rich", "cli", ["jobs", "list"]),
+        ("aiohttp", "instances", ["simulator"]),
+        ("standardwebhooks", "instances", ["demo"]),
+    ],
+)
+def test_a_missing_extra_is_named(jobs: Jobs, module: str, extra: str, args: list[str]) -> None:
     """Without the packages of an extra, one line says what to install."""
     program = (
         f"import sys; sys.modules[{module!r}] = None\n"
         "sys.stdout.isatty = lambda: True\n"
-        "sys.argv = ['durably', 'jobs', 'list']\n"
+        f"sys.argv = ['durably', *{args}]\n"
         "from durably.cli import main; main()"
     )
     result = subprocess.run(

@@ -13,8 +13,8 @@ from urllib.request import Request, urlopen
 import pytest
 from tests.cli.support import Run
 
-from durably.cli.simulator import _settings
-from durably.instances.simulator import SimulatorSettings
+from durably.cli.simulator import _DURATIONS, _settings
+from durably.instances.simulator import SimulatorSettings, StatusDurations
 
 
 @contextmanager
@@ -74,6 +74,7 @@ def test_flags_change_only_what_they_name() -> None:
     """Without flags the settings are the simulator's own; a duration changes one status."""
     nothing: dict[str, Any] = {"port": None, "not_found": None}
     assert _settings(None, nothing, (), []) == SimulatorSettings()
+    assert StatusDurations.__struct_fields__ == _DURATIONS
     changed = _settings(None, {"seed": 4, "not_found": "404"}, ("pulling=0.25",), [])
     assert (changed.seed, changed.not_found, changed.durations.pulling) == (4, "404", 0.25)
     assert changed.durations.creating == SimulatorSettings().durations.creating

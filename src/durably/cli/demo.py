@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from durably.cli.errors import WRONG_USAGE, Failure
-from durably.cli.options import epilog
+from durably.cli.options import epilog, json_option
 from durably.cli.output import print_json, print_table
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ _STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
     metavar="TEXT",
     help="A further fault of the provider, as of durably simulator; may be repeated.",
 )
-@click.option("--json", "as_json", is_flag=True, help="Print the summary as one JSON document.")
+@json_option
 def demo(instances: int, faults: tuple[str, ...], *, as_json: bool) -> None:
     """Rent simulated GPUs while things go wrong.
 

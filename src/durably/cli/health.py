@@ -4,7 +4,7 @@ import shutil
 import sqlite3
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import closing, suppress
 from enum import StrEnum
 from importlib.metadata import PackageNotFoundError, version
@@ -19,7 +19,7 @@ from durably.engine.queue import JobQueueService
 from durably.engine.stats import QueueStats
 from durably.settings import Settings
 from durably.store import WorkerState
-from durably.stores.sqlite.database import _file_system, connect, path_of
+from durably.stores.sqlite.database import connect, file_system, path_of, translated
 
 _SQLITE_FIXED = (3, 51, 3)
 _FREE_LEAST = 256 * 1024 * 1024
@@ -47,21 +47,30 @@ class Check(msgspec.Struct, frozen=True, kw_only=True):
 async def examine(settings: Settings) -> list[Check]:
     """Look at this installation and at the store of *settings*, which is not created."""
     checks = [_python(), _sqlite(), *_extras(), _clock()]
-    if reason := app.missing_store(settings.store):
-        way_out = "it is made by the first program that opens it; check DURABLY_STORE"
-        return [*checks, Check(name="store", verdict=Verdict.FAIL, found=reason, way_out=way_out)]
     try:
+        if reason := app.missing_store(settings.store):
+            way_out = "it is made by the first program that opens it; check DURABLY_STORE"
+            return [*checks, _failed(reason, way_out)]
         async with app.open_queue(settings) as queue:
-            checks.append(Check(name="store", found=f"{settings.store} can be read and written"))
-            if settings.store.startswith("sqlite:"):
-                checks += _file(path_of(settings.store))
-            checks += [_workers(await queue.workers()), _jobs(await queue.get_stats())]
-            with suppress(ModuleNotFoundError):  # without the extra there is no such service
-                checks.append(await _webhook_secret(settings, queue))
+            checks += [check async for check in _store(settings, queue)]
     except StoreError as error:
-        way_out = "check the file, its folder and who may write them"
-        checks.append(Check(name="store", verdict=Verdict.FAIL, found=str(error), way_out=way_out))
+        checks.append(_failed(str(error), "check the file, its folder and who may write them"))
     return checks
+
+
+def _failed(found: str, way_out: str) -> Check:
+    return Check(name="store", verdict=Verdict.FAIL, found=found, way_out=way_out)
+
+
+async def _store(settings: Settings, queue: JobQueueService) -> AsyncIterator[Check]:
+    yield Check(name="store", found=f"{settings.store} can be read and written")
+    if settings.store.startswith("sqlite:"):
+        for check in _file(path_of(settings.store)):
+            yield check
+    yield _workers(await queue.workers())
+    yield _jobs(await queue.get_stats())
+    with suppress(ModuleNotFoundError):  # without the extra there is no such service
+        yield await _webhook_secret(settings, queue)
 
 
 def _python() -> Check:
@@ -119,7 +128,7 @@ def _clock() -> Check:
 
 def _file(path: Path) -> Iterator[Check]:
     """Looks while the store is open, so that these connections are never its last."""
-    with closing(connect(path)) as connection:
+    with translated(path), closing(connect(path)) as connection:
         (journal,) = connection.execute("PRAGMA journal_mode").fetchone()
         (synchronous,) = connection.execute("PRAGMA synchronous").fetchone()
     good = journal == "wal" and synchronous == 2
@@ -129,7 +138,7 @@ def _file(path: Path) -> Iterator[Check]:
         found=f"journal_mode={journal}, synchronous={synchronous} (2 is FULL)",
         way_out="" if good else "put the store on a local file system that takes WAL",
     )
-    kind = _file_system(path.parent.resolve(), Path("/proc/self/mountinfo"))
+    kind = file_system(path.parent.resolve(), Path("/proc/self/mountinfo"))
     yield Check(name="file system", found=kind or "this system does not tell")
     yield _size(path)
 

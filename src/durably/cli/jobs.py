@@ -25,7 +25,7 @@ from durably.engine.queue import JobQueueService
 _id = click.argument("job_id", metavar="ID")
 
 
-@click.group(epilog=epilog("durably jobs list --status failed", "durably jobs retry 0199…"))
+@click.group(epilog=epilog("durably jobs list --status failed", "durably jobs retry $ID"))
 def jobs() -> None:
     """Look at jobs and steer them.
 
@@ -88,7 +88,7 @@ def list_jobs(
         click.echo(f"there may be more: --after {found[-1].id}", err=True)
 
 
-@jobs.command(epilog=epilog("durably jobs show 0199…", "durably jobs show 0199… --traceback"))
+@jobs.command(epilog=epilog("durably jobs show $ID", "durably jobs show $ID --traceback"))
 @_id
 @click.option("--traceback", is_flag=True, help="With the traceback of each failed attempt.")
 @store_option
@@ -116,8 +116,8 @@ def show(job_id: str, store: str | None, *, traceback: bool, as_json: bool) -> N
 
 @jobs.command(
     epilog=epilog(
-        "durably jobs retry 0199…",
-        """durably jobs retry 0199… --payload '{"to": "ann@example.org"}'""",
+        "durably jobs retry $ID",
+        """durably jobs retry $ID --payload '{"to": "ann@example.org"}'""",
     )
 )
 @_id
@@ -133,7 +133,7 @@ def retry(job_id: str, payload: str | None, store: str | None) -> None:
     click.echo(f"job {job.id} is {_status(job, _now())}")
 
 
-@jobs.command(epilog=epilog("durably jobs cancel 0199…"))
+@jobs.command(epilog=epilog("durably jobs cancel $ID"))
 @_id
 @store_option
 def cancel(job_id: str, store: str | None) -> None:
@@ -146,7 +146,7 @@ def cancel(job_id: str, store: str | None) -> None:
     click.echo(f"job {job.id} is {_status(job, _now())}{asked}")
 
 
-@jobs.command(epilog=epilog("durably jobs explain 0199…"))
+@jobs.command(epilog=epilog("durably jobs explain $ID"))
 @_id
 @store_option
 @json_option

@@ -17,7 +17,9 @@ store_option = click.option(
     metavar="URL",
     help="The store.  [default: DURABLY_STORE, else sqlite:///durably.db]",
 )
-json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
+json_option = click.option(
+    "--json", "as_json", is_flag=True, help="Print one JSON document; names are snake_case."
+)
 
 
 def epilog(*examples: str, notes: tuple[str, ...] = ()) -> str:
@@ -43,4 +45,8 @@ def ask(store: str | None, question: Callable[[JobQueueService], Awaitable[_T]])
         async with app.open_queue(settings) as queue:
             return await question(queue)
 
-    return asyncio.run(put())
+    try:
+        return asyncio.run(put())
+    except ValueError as error:
+        # What the API refuses as an argument was one of ours.
+        raise Failure(str(error), WRONG_USAGE) from error

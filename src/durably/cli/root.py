@@ -77,7 +77,8 @@ def _wrong_usage(error: click.UsageError) -> Failure:
         "durably stats --store sqlite:///jobs.db --json",
         notes=(
             "Settings come from flags, then DURABLY_* and NOVITA_* environment variables, then",
-            "durably.toml in the working directory.",
+            "durably.toml in the working directory, where a key is the name in lower case without",
+            "DURABLY_. A secret may lie in a file that NAME_FILE names.",
             "",
             'Completion in bash: eval "$(_DURABLY_COMPLETE=bash_source durably)"; zsh and fish alike.',
         ),

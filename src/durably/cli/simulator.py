@@ -45,9 +45,15 @@ _DURATIONS = (
     metavar="STATUS=SECONDS",
     help=f"How long a status lasts; may be repeated. Statuses: {', '.join(_DURATIONS)}.",
 )
-@click.option("--fault", "faults", multiple=True, metavar="TEXT", help="May be repeated.")
 @click.option(
-    "--faults", "faults_path", metavar="FILE", type=Path, help="Faults, one a line; # is a comment."
+    "--fault", "faults", multiple=True, metavar="TEXT", help="See below; may be repeated."
+)
+@click.option(
+    "--faults",
+    "faults_path",
+    metavar="FILE",
+    type=Path,
+    help="Such faults, one a line; # is a comment.",
 )
 @click.option(
     "--list-lag",

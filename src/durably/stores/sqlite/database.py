@@ -3,7 +3,7 @@
 import os
 import sqlite3
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from importlib import resources
 from pathlib import Path
 
@@ -79,7 +79,7 @@ def check_place(path: Path, *, mounts: Path = Path("/proc/self/mountinfo")) -> N
         raise StoreError(f"the folder of the store does not exist: {path.parent}")
     if path.exists() and not path.is_file():
         raise StoreError(f"the store is not a file: {path}")
-    kind = _file_system(path.parent.resolve(), mounts)
+    kind = file_system(path.parent.resolve(), mounts)
     if kind in _NETWORK_FILE_SYSTEMS:
         raise StoreUnsupportedError(
             f"SQLite's locks cannot be trusted on the network file system {kind}: {path};"
@@ -87,7 +87,7 @@ def check_place(path: Path, *, mounts: Path = Path("/proc/self/mountinfo")) -> N
         )
 
 
-def _file_system(folder: Path, mounts: Path) -> str:
+def file_system(folder: Path, mounts: Path) -> str:
     """The type of the file system a folder is on; empty where the system does not tell."""
     try:
         lines = mounts.read_text(errors="replace").splitlines()
@@ -101,6 +101,12 @@ def _file_system(folder: Path, mounts: Path) -> str:
         if folder.is_relative_to(point) and len(point.parts) >= len(best.parts):
             best, kind = point, right.split()[0]
     return kind
+
+
+def check_file(path: Path) -> None:
+    """Refuse a file that is no database before anything is made beside it (driver's errors)."""
+    with closing(sqlite3.connect(path, timeout=BUSY_TIMEOUT_S)) as connection:
+        connection.execute("PRAGMA schema_version").fetchone()
 
 
 def connect(path: Path) -> sqlite3.Connection:

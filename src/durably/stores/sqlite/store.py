@@ -11,7 +11,7 @@ import sqlite3
 from collections import Counter, deque
 from collections.abc import AsyncIterator, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import asynccontextmanager
+from contextlib import ExitStack, asynccontextmanager, closing
 from contextvars import ContextVar
 from functools import partial
 from typing import Any, TypeVar
@@ -87,23 +87,26 @@ class SQLiteStore:
     def _open_files(self) -> None:
         database.check_place(self.path)
         folder = self.path.with_name(self.path.name + "-locks")
-        with database.translated(self.path):
+        with ExitStack() as opened, database.translated(self.path):
+            database.check_file(self.path)
             try:
                 folder.mkdir(exist_ok=True)
-                turnstile = Turnstile(folder)
+                self._turnstile = opened.enter_context(closing(Turnstile(folder)))
             except OSError as error:
                 raise StoreError(f"cannot make the folder of locks {folder}: {error}") from error
-            with turnstile:
-                connection = database.connect(self.path)
-                database.migrate(connection)
-            self._reader = database.connect(self.path)
+            with self._turnstile:
+                self._renewer = opened.enter_context(closing(database.connect(self.path)))
+                database.migrate(self._renewer)
+            self._liveness = opened.enter_context(closing(Liveness(folder)))
+            self._reader = opened.enter_context(closing(database.connect(self.path)))
             self._reader.execute("PRAGMA query_only = 1")
-            self._renewer = connection
-            self._renew_turnstile = turnstile
-            self._liveness = Liveness(folder)
-            self._own = OwnTransaction(self.path, folder, self._clock)
             self._reads = ThreadPoolExecutor(1, "durably-reader")
-            self._writer = Writer(self.path, folder, self._clock, self._settled)
+            opened.callback(self._reads.shutdown)
+            own = OwnTransaction(self.path, folder, self._clock)
+            self._own = opened.enter_context(closing(own))
+            writer = Writer(self.path, folder, self._clock, self._settled)
+            self._writer = opened.enter_context(closing(writer))
+            self._files = opened.pop_all()
 
     async def close(self) -> None:
         """See `Store.close`."""
@@ -111,16 +114,7 @@ class SQLiteStore:
             self._opened -= 1
             if self._opened == 0:
                 self._wake_up.close()
-                await self._loop.run_in_executor(None, self._close_files)
-
-    def _close_files(self) -> None:
-        self._writer.close()
-        self._own.close()
-        self._reads.shutdown()
-        self._reader.close()
-        self._renewer.close()
-        self._renew_turnstile.close()
-        self._liveness.close()
+                await self._loop.run_in_executor(None, self._files.close)
 
     def subscribe(self, listener: Callable[[Notice], None]) -> Callable[[], None]:
         """See `Store.subscribe`."""
@@ -326,7 +320,7 @@ class SQLiteStore:
 
     def renew(self, worker: int) -> bool:
         """See `Store.renew`."""
-        with database.translated(self.path), self._renew_turnstile:
+        with database.translated(self.path), self._turnstile:
             self._renewer.execute("BEGIN IMMEDIATE")
             try:
                 session = Session(self._renewer, self._clock.now_us(), Effects())
