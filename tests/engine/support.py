@@ -9,11 +9,11 @@ LONG_S = 10.0
 """No test waits longer; a busy machine needs some of it."""
 
 
-async def until(queue: JobQueueService, id: str, holds: Callable[[Job], bool]) -> Job:
+async def until(queue: JobQueueService, job_id: str, holds: Callable[[Job], bool]) -> Job:
     """The job as soon as *holds* is true of it."""
     async with asyncio.timeout(LONG_S):
         while True:
-            job = await queue.get_job(id)
+            job = await queue.get_job(job_id)
             assert job is not None
             if holds(job):
                 return job
@@ -24,3 +24,10 @@ async def happened(event: asyncio.Event) -> None:
     """Until *event* is set."""
     async with asyncio.timeout(LONG_S):
         await event.wait()
+
+
+async def gone(queue: JobQueueService, job_id: str) -> None:
+    """Until the job has been removed."""
+    async with asyncio.timeout(LONG_S):
+        while await queue.get_job(job_id) is not None:  # noqa: ASYNC110  # nothing tells of it
+            await asyncio.sleep(0.01)

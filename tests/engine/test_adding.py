@@ -147,7 +147,7 @@ async def test_ids_sort_by_time(queue: JobQueueService) -> None:
 
     assert sorted(one_by_one + together) == one_by_one + together
     assert len(set(together)) == 500
-    assert {UUID(id).version for id in together} == {7}
+    assert {UUID(name).version for name in together} == {7}
 
 
 async def test_a_snapshot_cannot_be_changed(queue: JobQueueService) -> None:
@@ -304,7 +304,7 @@ async def test_pages_meet_without_gap_or_overlap(queue: JobQueueService) -> None
         pages += page
         await queue.add_job("a", priority=JobPriority.CRITICAL)
 
-    known = [id for id in pages if id in whole]
+    known = [name for name in pages if name in whole]
     assert known == whole
 
 

@@ -41,6 +41,8 @@ JOB_FIELDS = (
     "id type payload status priority attempts max_attempts created_at processed_at completed_at"
     " next_retry_at error queue run_at result progress errors tags unique_key crashes worker"
 )
+KEPT = "type payload priority max_attempts created_at queue tags unique_key"
+"""What a job's start does not change."""
 COROUTINES = (
     "add_job add_jobs get_job get_jobs get_stats start_processing stop_processing shutdown cleanup"
     " cancel_job retry_job wait pause resume explain"
@@ -200,7 +202,7 @@ async def test_the_context_has_the_jobs_fields(queue: JobQueueService) -> None:
     assert seen["processed_at"] == done.processed_at
     assert seen["worker"] == done.worker
     assert seen["cancelled"] is False
-    for name in "type payload priority max_attempts created_at queue tags unique_key".split():
+    for name in KEPT.split():
         assert seen[name] == getattr(added, name), name
 
 

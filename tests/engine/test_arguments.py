@@ -245,7 +245,7 @@ async def test_an_id_is_a_text(queue: JobQueueService, id: Any) -> None:
 
 @pytest.mark.parametrize("name", ["", None, 5])
 async def test_a_queue_has_a_name(queue: JobQueueService, name: Any) -> None:
-    """pause and resume refuse what is no queue's name."""
+    """Neither pause nor resume takes what is no queue's name."""
     for call in (queue.pause, queue.resume):
         with pytest.raises(WRONG):
             await call(name)

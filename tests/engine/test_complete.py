@@ -1,8 +1,9 @@
 """Promise P5: outcome, follow-ups and the handler's own SQL in one transaction."""
 
 import asyncio
+import contextlib
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -80,6 +81,7 @@ async def test_nothing_is_visible_before_the_block_ends(
         seen.append((orders(table), await children(sqlite_queue), after and after.status))
 
     await run(sqlite_queue, handler)
+    await sqlite_queue.shutdown()
 
     assert seen == [([], [], JobStatus.PROCESSING), (["a"], [None], JobStatus.COMPLETED)]
 
@@ -170,17 +172,18 @@ async def test_the_fence_comes_first(
     """An attempt that no longer owns its job cannot open the block; no statement runs."""
     ran: list[str] = []
 
+    async def write(job: JobContext) -> None:
+        async with job.complete() as tx:
+            ran.append("inside")
+            await tx.execute("INSERT INTO orders (name) VALUES ('late')")
+
     async def handler(job: JobContext) -> None:
         if job.attempts == 1:
-            try:
+            with contextlib.suppress(asyncio.CancelledError):
                 await asyncio.Event().wait()
-            except asyncio.CancelledError:
-                pass
             await until(sqlite_queue, job.id, lambda job: len(job.errors) == 1)
             with pytest.raises(LeaseLostError):
-                async with job.complete() as tx:
-                    ran.append("inside")
-                    await tx.execute("INSERT INTO orders (name) VALUES ('late')")
+                await write(job)
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("durably.engine.executor.UNWIND_LONGEST_S", 0.02)
@@ -202,7 +205,7 @@ async def test_other_writes_in_the_block_raise_and_name_tx(
     messages: list[str] = []
 
     async def handler(job: JobContext) -> None:
-        writes = [
+        writes: list[Callable[[], Any]] = [
             lambda: sqlite_queue.add_job("child"),
             lambda: sqlite_queue.add_jobs([NewJob("child")]),
             lambda: sqlite_queue.cancel_job(job.id),
@@ -325,7 +328,8 @@ async def test_two_services_take_turns(table: sqlite3.Connection, sqlite_url: st
 
 
 @pytest.mark.parametrize(
-    "statement", ["COMMIT", "ROLLBACK", "BEGIN", "SAVEPOINT x", "ATTACH 'x' AS y", "PRAGMA user_version"]
+    "statement",
+    ["COMMIT", "ROLLBACK", "BEGIN", "SAVEPOINT x", "ATTACH 'x' AS y", "PRAGMA user_version"],
 )
 async def test_the_block_owns_its_transaction(
     table: sqlite3.Connection, sqlite_queue: JobQueueService, statement: str
@@ -371,7 +375,9 @@ async def test_a_job_is_completed_once(url: str) -> None:
         after = [await queue.get_job(job.id) for job in jobs]
 
     assert raised == []
-    assert [(j.status, j.result, j.errors) for j in done] == [(JobStatus.COMPLETED, "first", ())] * 2
+    assert [(j.status, j.result, j.errors) for j in done] == [
+        (JobStatus.COMPLETED, "first", ())
+    ] * 2
     assert after == done
 
 
@@ -518,7 +524,7 @@ async def test_other_connections_are_refused(tmp_path: Path, sqlite_queue: JobQu
         with pytest.raises(ValueError, match="connection"):
             await sqlite_queue.add_job("order", connection=other)
         other.close()
-    with pytest.raises(TypeError, match="sqlite3.Connection"):
+    with pytest.raises(TypeError, match=r"sqlite3\.Connection"):
         await sqlite_queue.add_job("order", connection="jobs.db")
     async with JobQueueService("memory://") as queue:
         with pytest.raises(TypeError, match="memory"):

@@ -249,9 +249,7 @@ async def test_follow_ups_are_dropped_with_a_failed_attempt(
 
 
 @pytest.mark.parametrize("in_thread", [False, True])
-async def test_follow_ups_are_dropped_at_a_timeout(
-    queue: JobQueueService, in_thread: bool
-) -> None:
+async def test_follow_ups_are_dropped_at_a_timeout(queue: JobQueueService, in_thread: bool) -> None:
     """The same when the attempt's time is up, also if the thread then returns normally."""
     go = asyncio.Event()
     loop = asyncio.get_running_loop()

@@ -11,18 +11,18 @@ import pytest
 from durably import Job, JobContext, JobQueueService, JobStatus, SyncJobContext
 
 
-class Rude(BaseException):
+class RudeError(BaseException):
     """Not even an Exception."""
 
 
-class Mute(Exception):
+class MuteError(Exception):
     """Cannot say what it is."""
 
     def __str__(self) -> str:
         raise RuntimeError("no words")
 
 
-class MuteForEver(Exception):
+class MuteForEverError(Exception):
     """Worse."""
 
     def __str__(self) -> str:
@@ -31,11 +31,11 @@ class MuteForEver(Exception):
     __repr__ = __str__
 
 
-class Odd(Exception):
+class OddError(Exception):
     """Says it with a number."""
 
     def __str__(self) -> str:
-        return 5  # type: ignore[return-value]  # that is the point
+        return 5  # type: ignore[return-value]  # noqa: PLE0307  # that is the point
 
 
 def circle() -> BaseException:
@@ -58,7 +58,7 @@ def chain(length: int) -> BaseException:
 RAISED: dict[str, Callable[[], BaseException]] = {
     "exception": lambda: ValueError("plain"),
     "no message": ValueError,
-    "base exception": lambda: Rude("rude"),
+    "base exception": lambda: RudeError("rude"),
     "SystemExit": lambda: SystemExit(1),
     "SystemExit without code": SystemExit,
     "KeyboardInterrupt": KeyboardInterrupt,
@@ -69,10 +69,10 @@ RAISED: dict[str, Callable[[], BaseException]] = {
     "TimeoutError": lambda: TimeoutError("its own"),
     "MemoryError": MemoryError,
     "RecursionError": lambda: RecursionError("deep"),
-    "group": lambda: BaseExceptionGroup("several", [ValueError("a"), Rude("b")]),
-    "mute": Mute,
-    "mute for ever": MuteForEver,
-    "odd": Odd,
+    "group": lambda: BaseExceptionGroup("several", [ValueError("a"), RudeError("b")]),
+    "mute": MuteError,
+    "mute for ever": MuteForEverError,
+    "odd": OddError,
     "circle": circle,
     "long chain": lambda: chain(2000),
     "huge message": lambda: ValueError("x" * 10_000_000),
@@ -84,7 +84,7 @@ RAISED: dict[str, Callable[[], BaseException]] = {
 }
 
 
-async def run_once(queue: JobQueueService, handler: Callable[[Any], Any]) -> Job:
+async def run_once(queue: JobQueueService, handler: Callable[..., Any]) -> Job:
     """A job of one attempt, and proof that the worker still runs others."""
 
     async def echo(job: JobContext) -> Any:
@@ -203,7 +203,7 @@ async def test_an_exception_thrown_into_a_thread_is_the_jobs(queue: JobQueueServ
 
     def handler(job: SyncJobContext) -> None:
         me = ctypes.c_long(threading.get_ident())
-        ctypes.pythonapi.PyThreadState_SetAsyncExc(me, ctypes.py_object(Rude))
+        ctypes.pythonapi.PyThreadState_SetAsyncExc(me, ctypes.py_object(RudeError))
         for _ in range(1_000_000):
             pass
 

@@ -39,8 +39,8 @@ class Order:
 
 
 async def finish(queue: JobQueueService, ids: list[str]) -> None:
-    for id in ids:
-        await queue.wait(id, timeout=20)
+    for job_id in ids:
+        await queue.wait(job_id, timeout=20)
 
 
 async def test_concurrency_one_is_strictly_sequential(queue: JobQueueService) -> None:
@@ -129,10 +129,10 @@ async def test_a_type_can_have_a_bound_of_its_own(url: str) -> None:
         queue.register_handler("free", free)
         jobs = await queue.add_jobs(
             [
-                NewJob(type, queue=name)
+                NewJob(kind, queue=name)
                 for _ in range(30)
                 for name in "abc"
-                for type in ("limited", "free")
+                for kind in ("limited", "free")
             ]
         )
         await queue.start_processing()
@@ -372,7 +372,7 @@ async def test_with_aging_low_priority_does_not_starve(url: str, concurrency: in
 
     async def critical(job: JobContext) -> None:
         if fed:
-            await job.add_job("critical", priority=JobPriority.CRITICAL)  # type: ignore[misc]
+            await job.add_job("critical", priority=JobPriority.CRITICAL)
         await asyncio.sleep(0)
 
     async def low(job: JobContext) -> None: ...

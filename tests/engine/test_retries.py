@@ -4,16 +4,16 @@ from datetime import UTC, datetime, timedelta
 from random import Random
 
 import pytest
-
-from durably import JobContext, JobQueueService, JobStatus, Retry, RetryPolicy
 from tests.engine.support import until
 
+from durably import JobContext, JobQueueService, JobStatus, Retry, RetryPolicy
 
-class Flaky(Exception):
+
+class FlakyError(Exception):
     pass
 
 
-class Hopeless(Flaky):
+class HopelessError(FlakyError):
     pass
 
 
@@ -48,7 +48,7 @@ async def test_a_job_is_tried_three_times_by_default(queue: JobQueueService) -> 
 
     async def handler(job: JobContext) -> None:
         runs.append(job.attempts)
-        raise Flaky(f"attempt {job.attempts}")
+        raise FlakyError(f"attempt {job.attempts}")
 
     queue.register_handler("a", handler)
     await queue.start_processing()
@@ -75,7 +75,7 @@ async def test_max_attempts_counts_the_first(queue: JobQueueService, most: int) 
 
     async def handler(job: JobContext) -> None:
         runs.append(job.attempts)
-        raise Flaky
+        raise FlakyError
 
     queue.register_handler("a", handler)
     await queue.start_processing()
@@ -88,7 +88,7 @@ async def test_what_is_remembered_of_a_failure(queue: JobQueueService) -> None:
     """The entry tells attempt, time, kind, message, and where it was raised."""
 
     async def handler(job: JobContext) -> None:
-        raise Flaky("the reason") from ValueError("the cause")
+        raise FlakyError("the reason") from ValueError("the cause")
 
     queue.register_handler("a", handler)
     await queue.start_processing()
@@ -99,7 +99,7 @@ async def test_what_is_remembered_of_a_failure(queue: JobQueueService) -> None:
     assert entry.at.tzinfo is UTC
     assert abs(datetime.now(UTC) - entry.at) < timedelta(seconds=5)
     assert "the cause" in entry.traceback
-    assert "Flaky: the reason" in entry.traceback
+    assert "FlakyError: the reason" in entry.traceback
     assert "in handler" in entry.traceback
     assert __file__ in entry.traceback
 
@@ -110,14 +110,14 @@ async def test_a_waiting_retry_shows_when_it_runs(url: str) -> None:
     async def handler(job: JobContext) -> None:
         if job.attempts == 1:
             raise Retry("at once", delay=0)
-        raise Flaky("the second")
+        raise FlakyError("the second")
 
     policy = RetryPolicy(base_delay=600, max_delay=3600, jitter=0)
     async with JobQueueService(url, retry=policy) as queue:
         queue.register_handler("a", handler)
         await queue.start_processing()
-        id = (await queue.add_job("a")).id
-        job = await until(queue, id, lambda job: len(job.errors) == 2)
+        added = await queue.add_job("a")
+        job = await until(queue, added.id, lambda job: len(job.errors) == 2)
         stats = await queue.get_stats()
 
     assert (job.status, job.attempts, job.error) == (JobStatus.PENDING, 2, "the second")
@@ -132,13 +132,13 @@ async def test_retries_are_spread_by_default(url: str) -> None:
     """Jobs that failed together do not come back together: half of the delay is drawn."""
 
     async def handler(job: JobContext) -> None:
-        raise Flaky
+        raise FlakyError
 
     async with JobQueueService(url, retry=RetryPolicy(base_delay=100)) as queue:
         queue.register_handler("a", handler)
         await queue.start_processing()
         ids = [(await queue.add_job("a")).id for _ in range(12)]
-        jobs = [await until(queue, id, lambda job: bool(job.errors)) for id in ids]
+        jobs = [await until(queue, name, lambda job: bool(job.errors)) for name in ids]
 
     waits = [
         (job.next_retry_at - job.errors[0].at).total_seconds()
@@ -154,7 +154,7 @@ async def test_success_after_failures_clears_the_error(queue: JobQueueService) -
 
     async def handler(job: JobContext) -> str:
         if job.attempts < 3:
-            raise Flaky("not yet")
+            raise FlakyError("not yet")
         return "done"
 
     queue.register_handler("a", handler)
@@ -174,7 +174,7 @@ async def test_the_handler_sees_its_history(queue: JobQueueService) -> None:
     async def handler(job: JobContext) -> None:
         seen.append((job.attempts, job.error, len(job.errors), job.next_retry_at))
         if job.attempts == 1:
-            raise Flaky("first")
+            raise FlakyError("first")
 
     queue.register_handler("a", handler)
     await queue.start_processing()
@@ -186,13 +186,17 @@ async def test_the_handler_sees_its_history(queue: JobQueueService) -> None:
 @pytest.mark.parametrize(
     ("policy", "error", "attempts"),
     [
-        (RetryPolicy(base_delay=0, retry_on=Flaky), Flaky(), 3),  # type: ignore[arg-type]
-        (RetryPolicy(base_delay=0, retry_on=(Flaky,)), Hopeless(), 3),
-        (RetryPolicy(base_delay=0, retry_on=(Flaky,)), ValueError(), 1),
-        (RetryPolicy(base_delay=0, give_up_on=(Hopeless,)), Hopeless(), 1),
-        (RetryPolicy(base_delay=0, give_up_on=(Hopeless,)), Flaky(), 3),
-        (RetryPolicy(base_delay=0, retry_on=(Flaky,), give_up_on=(Hopeless,)), Hopeless(), 1),
-        (RetryPolicy(base_delay=0, retry_on=(Flaky,)), Retry(delay=0), 3),
+        (RetryPolicy(base_delay=0, retry_on=FlakyError), FlakyError(), 3),  # type: ignore[arg-type]
+        (RetryPolicy(base_delay=0, retry_on=(FlakyError,)), HopelessError(), 3),
+        (RetryPolicy(base_delay=0, retry_on=(FlakyError,)), ValueError(), 1),
+        (RetryPolicy(base_delay=0, give_up_on=(HopelessError,)), HopelessError(), 1),
+        (RetryPolicy(base_delay=0, give_up_on=(HopelessError,)), FlakyError(), 3),
+        (
+            RetryPolicy(base_delay=0, retry_on=(FlakyError,), give_up_on=(HopelessError,)),
+            HopelessError(),
+            1,
+        ),
+        (RetryPolicy(base_delay=0, retry_on=(FlakyError,)), Retry(delay=0), 3),
     ],
 )
 async def test_permanent_errors_are_told_from_transient_ones(
@@ -215,7 +219,7 @@ async def test_a_handler_has_its_own_policy(url: str) -> None:
     """`register_handler(retry=…)` goes before the service's policy."""
 
     async def handler(job: JobContext) -> None:
-        raise Flaky
+        raise FlakyError
 
     own = RetryPolicy(base_delay=0, max_attempts=2, give_up_on=(ValueError,))
     async with JobQueueService(url, retry=RetryPolicy(base_delay=3600)) as queue:
@@ -246,7 +250,7 @@ async def test_a_second_registration_replaces_the_first(queue: JobQueueService) 
 
 def test_the_errors_of_a_policy_are_exception_types() -> None:
     """A single type stands for a tuple of one."""
-    policy = RetryPolicy(retry_on=Flaky, give_up_on=[Hopeless])  # type: ignore[arg-type]
+    policy = RetryPolicy(retry_on=FlakyError, give_up_on=[HopelessError])  # type: ignore[arg-type]
 
-    assert policy.retry_on == (Flaky,)
-    assert policy.give_up_on == (Hopeless,)
+    assert policy.retry_on == (FlakyError,)
+    assert policy.give_up_on == (HopelessError,)

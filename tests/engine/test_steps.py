@@ -1,6 +1,7 @@
 """Durable steps and progress."""
 
 import asyncio
+from collections.abc import Awaitable
 from datetime import UTC, datetime
 from typing import Any
 
@@ -68,7 +69,8 @@ async def test_within_one_attempt_a_name_stands_for_one_step(queue: JobQueueServ
         return len(calls)
 
     async def handler(job: JobContext) -> Any:
-        return await asyncio.gather(*(job.step("one", slow) for _ in range(5)))
+        steps: list[Awaitable[int]] = [job.step("one", slow) for _ in range(5)]
+        return await asyncio.gather(*steps)
 
     queue.register_handler("a", handler)
     await queue.start_processing()
@@ -131,7 +133,9 @@ async def test_a_stored_step_cannot_be_changed_by_its_user(queue: JobQueueServic
     assert seen == [[1], [1]]
 
 
-@pytest.mark.parametrize("bad", [object(), "x" * 1_048_576, float("nan")], ids=["obj", "big", "nan"])
+@pytest.mark.parametrize(
+    "bad", [object(), "x" * 1_048_576, float("nan")], ids=["obj", "big", "nan"]
+)
 async def test_a_step_that_cannot_be_kept_raises(queue: JobQueueService, bad: Any) -> None:
     """PayloadError in the handler, which names the step."""
     raised: list[str] = []
@@ -171,9 +175,13 @@ async def test_a_thread_has_steps(queue: JobQueueService) -> None:
     """The blocking form of step, in a plain function."""
     calls: list[int] = []
 
+    def count() -> int:
+        calls.append(1)
+        return len(calls)
+
     def handler(job: SyncJobContext) -> list[int]:
-        one = job.step("one", lambda: calls.append(1) or len(calls))
-        again = job.step("one", lambda: calls.append(1) or len(calls))
+        one = job.step("one", count)
+        again = job.step("one", count)
         if job.attempts == 1:
             raise ValueError("once")
         return [one, again]
@@ -225,7 +233,17 @@ async def test_a_thread_reports_progress(queue: JobQueueService) -> None:
 
 @pytest.mark.parametrize(
     "arguments",
-    [(-0.1,), (1.1,), (float("nan"),), ("half",), (None,), (True,), (0.5, 5), (0.5, None), (0.5, "\udc80")],
+    [
+        (-0.1,),
+        (1.1,),
+        (float("nan"),),
+        ("half",),
+        (None,),
+        (True,),
+        (0.5, 5),
+        (0.5, None),
+        (0.5, "\udc80"),
+    ],
 )
 async def test_wrong_progress_is_refused(queue: JobQueueService, arguments: Any) -> None:
     """It raises in the handler, and the job stays readable."""

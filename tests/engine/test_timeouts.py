@@ -6,6 +6,7 @@ import threading
 import time
 
 import pytest
+from tests.engine.support import happened, until
 
 from durably import (
     Fail,
@@ -17,7 +18,6 @@ from durably import (
     SyncJobContext,
 )
 from durably.engine import executor
-from tests.engine.support import until
 
 ONCE = RetryPolicy(max_attempts=1)
 
@@ -216,10 +216,10 @@ async def test_a_thread_is_left_behind_and_fenced(queue: JobQueueService) -> Non
 
     queue.register_handler("a", handler, timeout=0.05)
     await queue.start_processing()
-    id = (await queue.add_job("a")).id
-    waiting = await until(queue, id, lambda job: bool(job.errors))
+    added = await queue.add_job("a")
+    waiting = await until(queue, added.id, lambda job: bool(job.errors))
     go.set()
-    job = await queue.wait(id, timeout=5)
+    job = await queue.wait(added.id, timeout=5)
 
     assert [e.kind for e in waiting.errors] == ["timeout"]
     assert late == [True, LeaseLostError, LeaseLostError]
@@ -232,6 +232,7 @@ async def test_threads_left_behind_keep_their_slots(url: str, concurrency: int) 
     """However often they time out, no more threads run than the service has slots."""
     go = threading.Event()
     count = threading.Lock()
+    loop, all_taken = asyncio.get_running_loop(), asyncio.Event()
     running = most = 0
     seen: list[str] = []
 
@@ -241,6 +242,8 @@ async def test_threads_left_behind_keep_their_slots(url: str, concurrency: int) 
             running += 1
             most = max(most, running)
             seen.append(job.id)
+            if len(seen) == concurrency:
+                loop.call_soon_threadsafe(all_taken.set)
         go.wait(5)
         with count:
             running -= 1
@@ -250,8 +253,7 @@ async def test_threads_left_behind_keep_their_slots(url: str, concurrency: int) 
         queue.register_handler("a", handler, timeout=0.02)
         await queue.start_processing()
         jobs = [await queue.add_job("a") for _ in range(3)]
-        while len(seen) < concurrency:
-            await asyncio.sleep(0)
+        await happened(all_taken)
         # Long enough for many timeouts and retries: it is what must not happen.
         await asyncio.sleep(0.15)
         stuck = len(seen)
@@ -271,13 +273,13 @@ async def test_the_timeout_holds_for_a_coroutine_from_a_plain_function(
     async def handle(job: JobContext) -> None:
         await asyncio.Event().wait()
 
-    queue.register_handler("lambda", lambda job: handle(job), timeout=0.02, retry=ONCE)
+    queue.register_handler("lambda", lambda job: handle(job), timeout=0.02, retry=ONCE)  # noqa: PLW0108  # on purpose
     queue.register_handler("partial", functools.partial(handle), timeout=0.02, retry=ONCE)
     await queue.start_processing()
-    for type in ("lambda", "partial"):
-        job = await queue.wait((await queue.add_job(type)).id, timeout=5)
+    for name in ("lambda", "partial"):
+        job = await queue.wait((await queue.add_job(name)).id, timeout=5)
 
-        assert [e.kind for e in job.errors] == ["timeout"], type
+        assert [e.kind for e in job.errors] == ["timeout"], name
 
 
 async def test_give_up_on_timeout_error(queue: JobQueueService) -> None:

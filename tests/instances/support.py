@@ -56,12 +56,17 @@ class Receiver:
         self.url = ""
         self.events: list[dict[str, Any]] = []
         """Every verified post, with the header ``webhook-id`` as ``id`` and its answer's status."""
+        self.arrived = 0
+        """Posts that have come, answered or not."""
         self.answers: list[int] = []
         """Statuses of the next answers; 204 when there are none."""
+        self.refused: set[str] = set()
+        """Types of events that are answered by 500."""
         self.hold: Callable[[], Awaitable[None]] | None = None
         self.unverified = 0
 
     async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
+        self.arrived += 1
         body = await request.text()
         try:
             event = Webhook(SECRET).verify(body, dict(request.headers))
@@ -69,6 +74,8 @@ class Receiver:
             self.unverified += 1
             raise
         status = self.answers.pop(0) if self.answers else 204
+        if event.get("type") in self.refused:
+            status = 500
         told = {"id": request.headers["webhook-id"], "answer": status, **event}
         if self.hold is not None:
             await self.hold()

@@ -9,6 +9,7 @@ from tests.instances.support import FAST, LONG_S, World, serving
 
 from durably import JobStatus
 from durably.instances import Instance, InstanceStatus
+from durably.instances.provider import CreateRequest
 from durably.instances.simulator import SimulatorSettings, StatusDurations
 from durably.testing import until
 
@@ -184,8 +185,7 @@ async def test_all_monitors_share_one_list(sqlite_url: str) -> None:
     """However many instances come up, upstream is listed about once an interval."""
     async with serving(ENDLESS_PULL, store=sqlite_url, poll_interval=0.2) as world:
         asked = [await world.create(webhook_url=None) for _ in range(12)]
-        for one in asked:
-            await until(lambda one=one: _has_status(world, one, STARTING), timeout=LONG_S)
+        await until(lambda: _have_status(world, asked, STARTING), timeout=LONG_S)
         await world.watch("list")
         await world.watch("get")
         loop = asyncio.get_running_loop()
@@ -196,6 +196,10 @@ async def test_all_monitors_share_one_list(sqlite_url: str) -> None:
         # A list is two requests: the page that is there, and the empty one behind it.
         assert await world.calls("list") <= 2 * (intervals + 2)
         assert await world.calls("get") == 0
+
+
+async def _have_status(world: World, instances: list[Instance], status: InstanceStatus) -> bool:
+    return all([await _has_status(world, one, status) for one in instances])
 
 
 async def _has_status(world: World, instance: Instance, status: InstanceStatus) -> bool:
@@ -217,6 +221,28 @@ async def test_an_instance_whose_reply_was_lost_is_found_by_its_name() -> None:
         assert await world.creates() == 1
 
 
+async def test_of_several_instances_with_its_name_one_is_kept() -> None:
+    """The create job takes the first and has the others deleted, without the reconciler."""
+    async with serving(started=False) as world:
+        asked = await world.create()
+        name = await world.service._records.upstream_name(asked.id)
+        for _ in range(3):
+            await world.provider.create(
+                CreateRequest(name=name, product_id="4090.16c62g", image="ubuntu:24.04")
+            )
+        await world.queue.start_processing()
+        ready = await world.reaches(asked, READY)
+        await until(lambda: _is_alone(world), timeout=LONG_S)
+
+        [upstream] = await world.upstream()
+        assert upstream["id"] == ready.novita_instance_id
+        assert await world.creates() == 3
+
+
+async def _is_alone(world: World) -> bool:
+    return len(await world.upstream()) == 1
+
+
 async def test_a_lost_instance_that_is_listed_late_is_waited_for() -> None:
     """As long as the list may lag (two time-outs), nothing is created again."""
     lagging = SimulatorSettings(durations=FAST, list_lag=0.6)
@@ -225,6 +251,24 @@ async def test_a_lost_instance_that_is_listed_late_is_waited_for() -> None:
         await world.reaches(asked, READY)
 
         assert await world.creates() == 1
+
+
+async def test_a_look_that_fails_spends_no_attempt_and_creates_nothing() -> None:
+    """While nobody can say what became of a call, the provider's trouble is waited out."""
+    async with serving(max_retry_attempts=1, started=False) as world:
+        asked = await world.create()
+        await world.faults(
+            "create:lost_reply:count=1",
+            # The first two lists are the reconciler's and the look before the call.
+            "list:error:status=503,after=2,count=7",
+        )
+        await world.service.start()
+        ready = await world.reaches(asked, READY)
+
+        assert await world.creates() == 1
+        assert ready.intent is not None
+        assert ready.intent.call == 1
+        assert ready.intent.sent_by is None
 
 
 async def test_a_call_that_made_nothing_is_repeated_after_two_time_outs() -> None:

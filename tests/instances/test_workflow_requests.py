@@ -76,6 +76,7 @@ async def test_what_the_contract_allows_is_accepted(changes: dict[str, Any]) -> 
         ({"name": ""}, "name", "must have 1 to 100 characters"),
         ({"name": "x" * 101}, "name", "must have 1 to 100 characters"),
         ({"name": "a b"}, "name", "letters, digits, hyphens and underscores, got 'a b'"),
+        ({"name": " a"}, "name", "letters, digits, hyphens and underscores, got ' a'"),
         ({"name": "ä"}, "name", "letters, digits, hyphens and underscores"),
         ({"name": 7}, "name", "must be a string, got int"),
         ({"productName": None}, "productName", "is required"),

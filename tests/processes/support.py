@@ -47,6 +47,13 @@ class Child:
                     return self.said[-1]
         raise AssertionError(f"ended before it said {what} {fields}; it said {self.said}")
 
+    async def rest(self) -> list[dict[str, Any]]:
+        """All that it has said, once it has ended."""
+        assert self._process.stdout is not None
+        lines = await asyncio.to_thread(self._process.stdout.readlines)
+        self.said += map(json.loads, lines)
+        return self.said
+
     def tell(self, line: str) -> None:
         """Write a line to its standard input."""
         assert self._process.stdin is not None

@@ -7,6 +7,7 @@ import pytest
 
 from durably import JobContext, JobQueueService, JobStatus
 from durably.stores.sqlite.locks import Turnstile
+from tests.processes.programs.forker import CHILDREN
 from tests.processes.support import LONG_S, Family, rows
 
 pytestmark = pytest.mark.parametrize("way", ["os", "multiprocessing"])
@@ -74,3 +75,18 @@ async def test_a_service_opened_before_a_fork_is_closed_in_the_child(
     calls = ["add_job", "add_job", "get_job", "get_stats", "start_processing"]
     assert [(call, "StoreClosedError") for call in calls] == refused
     assert accepted in {id for (id,) in rows(url, "SELECT id FROM durably_jobs")}
+
+
+async def test_a_child_may_open_the_store_anew(url: str, family: Family, way: str) -> None:
+    """Nothing that children of a busy process have added is lost, though the parent closes first."""
+    parent = family.start("forker", "open", url, way)
+    await parent.expect("parent closed")
+    for _ in range(CHILDREN):
+        await parent.expect("waiting")
+    parent.close_input()
+    assert await parent.died() == 0
+
+    accepted = {line["id"] for line in await parent.rest() if line["what"] == "accepted"}
+    assert len(accepted) > 40 * CHILDREN
+    assert accepted <= {id for (id,) in rows(url, "SELECT id FROM durably_jobs")}
+    assert [("ok",)] == rows(url, "PRAGMA integrity_check")

@@ -1,22 +1,331 @@
-from collections.abc import AsyncIterator
+import asyncio
+import sqlite3
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+from typing import NoReturn
 
 import pytest
 
+from durably.domain.errors import StoreBusyError, StoreError
+from durably.domain.job import JobStatus
+from durably.store import NoticeKind
+from durably.stores.sqlite.session import Session
 from durably.stores.sqlite.store import SQLiteStore
-from durably.testing import VirtualClock
+from durably.testing import VirtualClock, capture
+from durably.testing.conformance.support import (
+    LEASE_S,
+    add,
+    changes,
+    check_counts,
+    completed,
+    draft,
+    info,
+    look,
+    put,
+    report,
+    running,
+    take,
+    take_one,
+)
 from durably.testing.store_conformance import StoreConformance
+
+
+@pytest.fixture
+def clock() -> VirtualClock:
+    return VirtualClock()
+
+
+@pytest.fixture
+async def store(clock: VirtualClock, sqlite_url: str) -> AsyncIterator[SQLiteStore]:
+    store = SQLiteStore(sqlite_url, clock=clock)
+    await store.open()
+    yield store
+    await store.close()
+
+
+@pytest.fixture
+async def other(
+    store: SQLiteStore, clock: VirtualClock, sqlite_url: str
+) -> AsyncIterator[SQLiteStore]:
+    """A second store object on the same file, as another process has one."""
+    other = SQLiteStore(sqlite_url, clock=clock)
+    await other.open()
+    yield other
+    await other.close()
 
 
 class TestSQLiteStore(StoreConformance):
     """The store on a file keeps the contract."""
 
-    @pytest.fixture
-    def clock(self) -> VirtualClock:
-        return VirtualClock()
 
-    @pytest.fixture
-    async def store(self, clock: VirtualClock, sqlite_url: str) -> AsyncIterator[SQLiteStore]:
-        store = SQLiteStore(sqlite_url, clock=clock)
+# Several stores on one file
+
+
+async def test_stores_on_one_file_see_the_same(store: SQLiteStore, other: SQLiteStore) -> None:
+    """What one has committed the other reads, claims and finishes."""
+    job = await add(store, payload=[1])
+    worker = await other.register(info())
+    lease = await take_one(other, worker)
+    await report(other, worker, completed(lease))
+
+    assert (await look(store, job)).status is JobStatus.COMPLETED
+    assert await store.stats() == await other.stats()
+
+
+async def test_a_new_store_finds_everything(
+    store: SQLiteStore, clock: VirtualClock, sqlite_url: str
+) -> None:
+    """Jobs, steps, records, events, pauses, numbers and counts outlive the store object."""
+    worker, lease = await running(store)
+    await store.checkpoint(lease, step=("a", "1"), changes=changes(put("a")))
+    await store.pause("default", paused=True)
+    await report(store, worker, completed(lease, "done"))
+    before = await look(store, lease)
+    await store.close()
+    reopened = SQLiteStore(sqlite_url, clock=clock)
+    await reopened.open()
+    try:
+        assert await look(reopened, lease) == before
+        assert await reopened.steps(lease.job_id) == {"a": "1"}
+        assert await reopened.count_records("thing") == 1
+        assert await reopened.paused() == {"default"}
+        assert await reopened.register(info()) > worker
+        await check_counts(reopened, clock)
+    finally:
+        await reopened.close()
         await store.open()
-        yield store
-        await store.close()
+
+
+async def test_the_jobs_of_a_closed_store_are_rescued_at_once(
+    store: SQLiteStore, clock: VirtualClock, sqlite_url: str
+) -> None:
+    """Its workers' locks are free, so that nobody waits for their leases to end."""
+    gone = SQLiteStore(sqlite_url, clock=clock)
+    await gone.open()
+    worker, lease = await running(gone)
+    idle = await gone.register(info())
+    alive = await store.rescue()
+    await gone.close()
+    rescued = await store.rescue()
+
+    assert alive.workers == ()
+    assert sorted(rescued.workers) == sorted([f"host:1:{worker}", f"host:1:{idle}"])
+    assert rescued.ready == 1
+    job = await look(store, lease)
+    assert (job.status, job.crashes) == (JobStatus.PENDING, 1)
+
+
+async def test_new_jobs_are_noticed_in_other_stores(store: SQLiteStore, other: SQLiteStore) -> None:
+    """A nudge reaches the worker of another process without its asking."""
+    await other.register(info())
+    async with capture(other, NoticeKind.READY):
+        await add(store)
+
+
+# Transactions
+
+
+async def _boom(store: SQLiteStore) -> NoReturn:
+    """An operation whose mistake breaks the transaction that it shares with others."""
+
+    def operation(session: Session) -> NoReturn:
+        session.bump("broken", 1)
+        raise ZeroDivisionError
+
+    await store._write(operation)
+    raise AssertionError("the operation must fail")
+
+
+async def test_a_broken_operation_breaks_no_other(store: SQLiteStore, clock: VirtualClock) -> None:
+    """Of operations that share a transaction each is carried out once, or refused alone."""
+    worker, lease = await running(store)
+    results = await asyncio.gather(
+        store.enqueue([draft()]),
+        store.exchange(worker, outcomes=[completed(lease, changes=changes(put("a")))]),
+        _boom(store),
+        store.enqueue([draft(), draft()]),
+        store.register(info()),
+        store.cancel("unknown"),
+        return_exceptions=True,
+    )
+
+    kinds = [type(result).__name__ for result in results]
+    assert kinds == ["list", "Exchanged", "ZeroDivisionError", "list", "int", "JobNotFoundError"]
+    assert len(await store.find()) == 4
+    record = await store.record("thing", "a")
+    assert record is not None
+    assert record.version == 1
+    await check_counts(store, clock)
+
+
+async def test_a_claim_that_was_tried_twice_has_its_lease(
+    store: SQLiteStore, clock: VirtualClock
+) -> None:
+    """When the transaction of a claim is rolled back and tried again, the lease begins anew too."""
+    worker = await store.register(info())
+    await clock.advance(LEASE_S - 1)
+    await add(store)
+    claimed, _ = await asyncio.gather(take(store, worker), _boom(store), return_exceptions=True)
+    await clock.advance(2)
+    rescued = await store.rescue()
+
+    assert isinstance(claimed, list)
+    assert len(claimed) == 1
+    assert rescued.workers == ()
+
+
+# What does not fit into one text
+
+
+@pytest.fixture
+def shorten(store: SQLiteStore, monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
+    """Makes SQLite's longest text 70,000 bytes: ten jobs are then as a hundred thousand."""
+
+    def shorten() -> None:
+        monkeypatch.setattr("durably.stores.sqlite.session._PART_BYTES", 20_000)
+        for connection in (store._reader, store._writer._connection):
+            connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, 70_000)
+
+    return shorten
+
+
+async def test_jobs_that_are_large_together_can_be_worked_on(
+    store: SQLiteStore, clock: VirtualClock, shorten: Callable[[], None]
+) -> None:
+    """List, claim, start, rescue and return work beyond SQLite's limit for one text."""
+    jobs = [await add(store, payload='"' * 5_000) for _ in range(10)]
+    shorten()
+    worker = await store.register(info())
+    listed = await store.find()
+    leases = [c.lease for c in await take(store, worker, start=5, reserve=5)]
+    await store.exchange(worker, started=leases[5:])
+    await store.exchange(worker, held=leases[:9])
+    await clock.advance(LEASE_S + 1)
+    rescued = await store.rescue()
+
+    assert listed == jobs
+    assert rescued.ready == 9
+    await check_counts(store, clock)
+
+
+async def test_results_that_are_large_together_can_be_recorded(
+    store: SQLiteStore, clock: VirtualClock, shorten: Callable[[], None]
+) -> None:
+    """What does not fit into one statement is written in several."""
+    worker = await store.register(info())
+    await store.enqueue([draft() for _ in range(10)])
+    leases = [c.lease for c in await take(store, worker)]
+    shorten()
+    await report(store, worker, *(completed(lease, '"' * 5_000) for lease in leases))
+
+    assert {job.result for job in await store.find()} == {'"' * 5_000}
+    await check_counts(store, clock)
+
+
+# The caller's own connection
+
+
+@pytest.fixture
+def connect(store: SQLiteStore) -> Callable[[], sqlite3.Connection]:
+    return lambda: sqlite3.connect(store.path, isolation_level=None)
+
+
+async def test_a_job_commits_with_the_callers_transaction(
+    store: SQLiteStore, clock: VirtualClock, connect: Callable[[], sqlite3.Connection]
+) -> None:
+    """Before the commit nobody sees it; afterwards it is as any other."""
+    connection = connect()
+    connection.execute("CREATE TABLE mine (a INTEGER)")
+    connection.execute("BEGIN IMMEDIATE")
+    connection.execute("INSERT INTO mine VALUES (1)")
+    [job] = await store.enqueue_in(connection, [draft(payload=[1])])
+    before = await store.get(job.id)
+    connection.execute("COMMIT")
+    connection.close()
+
+    assert before is None
+    assert await look(store, job) == job
+    await check_counts(store, clock)
+
+
+async def test_a_job_is_rolled_back_with_the_callers_transaction(
+    store: SQLiteStore, clock: VirtualClock, connect: Callable[[], sqlite3.Connection]
+) -> None:
+    """Neither the job, nor its count, nor its unique key stays; one is begun where none is open."""
+    connection = connect()
+    [job] = await store.enqueue_in(connection, [draft(unique_key="k")])
+    assert connection.in_transaction
+    connection.rollback()
+    connection.close()
+
+    assert await store.get(job.id) is None
+    assert (await store.stats()).counts == ()
+    assert (await add(store, unique_key="k")).id != job.id
+    await check_counts(store, clock)
+
+
+async def test_a_unique_key_counts_in_the_callers_transaction(
+    store: SQLiteStore, connect: Callable[[], sqlite3.Connection]
+) -> None:
+    """The job that holds the key is returned, be it committed or of the same transaction."""
+    first = await add(store, unique_key="k")
+    connection = connect()
+    [held] = await store.enqueue_in(connection, [draft(unique_key="k")])
+    [new] = await store.enqueue_in(connection, [draft(unique_key="l")])
+    [same] = await store.enqueue_in(connection, [draft(unique_key="l")])
+    connection.commit()
+    connection.close()
+
+    assert held == first
+    assert new.id == same.id
+    assert len(await store.find()) == 2
+
+
+async def test_a_connection_to_another_database_is_refused(
+    store: SQLiteStore, tmp_path: Path
+) -> None:
+    """ValueError names both; nothing is written to either."""
+    for place in (str(tmp_path / "other.db"), ":memory:"):
+        connection = sqlite3.connect(place)
+        with pytest.raises(ValueError, match=r"the connection is to .* not to .*jobs.db"):
+            await store.enqueue_in(connection, [draft()])
+        connection.close()
+
+    assert await store.find() == []
+
+
+# Inside `complete`
+
+
+async def test_other_writes_inside_complete_are_refused(store: SQLiteStore) -> None:
+    """They would wait for the block, and the block for them; reads go on, and tasks outside."""
+    _, lease = await running(store)
+    outside = asyncio.Event()
+
+    async def add_outside() -> None:
+        await outside.wait()
+        await add(store, "outside")
+
+    adding = asyncio.get_running_loop().create_task(add_outside())
+    async with store.complete(lease, lambda: completed(lease)):
+        with pytest.raises(StoreBusyError, match="tx"):
+            await add(store)
+        assert (await look(store, lease)).status is JobStatus.PROCESSING
+        outside.set()
+    await adding
+    await add(store)
+
+    assert len(await store.find()) == 3
+
+
+async def test_the_transaction_is_over_with_its_block(store: SQLiteStore) -> None:
+    """Statements after the block are refused, as are those that would end it early."""
+    _, lease = await running(store)
+    async with store.complete(lease, lambda: completed(lease)) as tx:
+        for statement in ("COMMIT", "ROLLBACK", "BEGIN", "SAVEPOINT a", "ATTACH ':memory:' AS b"):
+            with pytest.raises((StoreError, sqlite3.DatabaseError), match="not authorized"):
+                await tx.execute(statement)
+    with pytest.raises(StoreError, match="has ended"):
+        await tx.fetch("SELECT 1")
+
+    assert (await look(store, lease)).status is JobStatus.COMPLETED

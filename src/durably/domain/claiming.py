@@ -29,11 +29,15 @@ class Claim(msgspec.Struct, frozen=True, kw_only=True):
     """Order by ready time less priority times this, instead of strictly by priority."""
 
 
+def rank_of(priority: int, ready_at: int, aging_s: float | None) -> float:
+    """What jobs are ordered by first: less the priority; with ageing the ready time less its worth."""
+    return -priority if aging_s is None else ready_at - priority * aging_s * 1e6
+
+
 class Candidate(NamedTuple):
     """A ready job in the order in which jobs are claimed: candidates sort by it."""
 
     rank: float
-    """Less the priority; with ageing the ready time less what its priority is worth."""
     ready_at: int
     seq: int
     lane: int
@@ -45,8 +49,7 @@ def candidate(
     priority: int, ready_at: int, seq: int, lane: int, *, suspect: bool, aging_s: float | None
 ) -> Candidate:
     """A ready job with its rank."""
-    rank = -priority if aging_s is None else ready_at - priority * aging_s * 1e6
-    return Candidate(rank, ready_at, seq, lane, suspect)
+    return Candidate(rank_of(priority, ready_at, aging_s), ready_at, seq, lane, suspect)
 
 
 def choose(candidates: Iterable[Candidate], claim: Claim) -> Iterator[tuple[int, bool]]:

@@ -138,6 +138,10 @@ def redrive(record: JobRecord, payload: str | None, now: int) -> None:
     """A person runs a final job again, with as many attempts as it was given at first."""
     if not is_final(record):
         raise _forbidden(record, "retried")
+    if record.state == State.CANCELLED:
+        # The reason of a cancel is no attempt's message.
+        past = msgspec.json.decode(record.errors)
+        record.error = past[-1]["message"] if past else None
     record.state = State.READY
     record.ready_at = now
     record.max_attempts = record.attempts + record.granted

@@ -43,13 +43,15 @@ def _scheduled(job: Job, until: datetime, now: datetime) -> str:
 
 def _ready(job: Job, workers: Sequence[WorkerState]) -> str:
     able = [w for w in workers if job.type in w.info.types]
-    if not workers:
-        return "waiting: no live worker is registered with this store"
     if not able:
-        return f"waiting: no live worker has a handler for {job.type!r}"
+        none = "" if workers else "; none is registered with this store"
+        return f"waiting: no live worker has a handler for {job.type}{none}"
     listening = [w for w in able if job.queue in w.info.queues]
     if not listening:
-        return f"waiting: no live worker with a handler for {job.type!r} takes queue {job.queue!r}"
+        return (
+            f"waiting: no live worker with a handler for {job.type} takes jobs of queue"
+            f" {job.queue!r} now"
+        )
     slots = sum(w.info.concurrency for w in listening)
     held = sum(w.held for w in listening)
     if job.crashes:

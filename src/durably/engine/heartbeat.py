@@ -33,7 +33,11 @@ class Heartbeat:
         self._lock = threading.Lock()
         self._renewed_at = clock.monotonic()
         self._holding = False
-        self._ticker = clock.every(lease / 10, self.beat, f"durably-heartbeat-{worker}")
+        # Two threads: a renewal that hangs must not hide that the lease runs out.
+        self._tickers = (
+            clock.every(lease / 10, self.beat, f"durably-heartbeat-{worker}"),
+            clock.every(lease / 10, self.watch, f"durably-watch-{worker}"),
+        )
 
     def claimed(self, asked_at: float) -> None:
         """A claim that was asked for at *asked_at* (monotonic) leaves at least two thirds."""
@@ -47,19 +51,14 @@ class Heartbeat:
             self._holding = False
 
     def beat(self) -> None:
-        """Renew if it is time; say so when it can no longer be done in time."""
+        """Renew if it is time."""
         started = self._clock.monotonic()
-        with self._lock:
-            age = started - self._renewed_at
-            due = self._holding and age >= self._lease * _RENEW_AT
-        if not due:
+        if self._age() < self._lease * _RENEW_AT:
             return
         try:
             alive = self._store.renew(self._worker)
-        except Exception:  # noqa: BLE001  # whatever it is, the lease is running out
+        except Exception:  # noqa: BLE001  # whatever it is, `watch` looks after the lease
             _log.exception("worker %s could not renew its leases", self._worker)
-            if age >= self._lease * _GIVE_UP_AT:
-                self._lost()
             return
         if not alive:
             self._lost()
@@ -67,6 +66,17 @@ class Heartbeat:
         with self._lock:
             self._renewed_at = max(self._renewed_at, started)
 
+    def watch(self) -> None:
+        """Say so when the lease can no longer be renewed in time."""
+        if self._age() >= self._lease * _GIVE_UP_AT:
+            self._lost()
+
     def stop(self) -> None:
         """Beat no more."""
-        self._ticker.stop()
+        for ticker in self._tickers:
+            ticker.stop()
+
+    def _age(self) -> float:
+        """Seconds since the lease was renewed; 0 while nothing is held."""
+        with self._lock:
+            return self._clock.monotonic() - self._renewed_at if self._holding else 0.0

@@ -7,10 +7,11 @@ import os
 import platform
 from collections import Counter
 from random import Random
-from typing import NamedTuple
+
+import msgspec
 
 from durably.domain import transitions
-from durably.domain.claiming import Candidate, Claim, Lane, candidate
+from durably.domain.claiming import Claim, Lane, rank_of
 from durably.domain.clock import Clock
 from durably.domain.errors import StoreError
 from durably.domain.job import State
@@ -31,10 +32,12 @@ CANCEL_GRACE_S = 1.0
 _FINAL = (OutcomeKind.COMPLETED, OutcomeKind.FAILED, OutcomeKind.CANCELLED)
 
 
-class _Ahead(NamedTuple):
-    """A job claimed ahead of a free slot; sorts by its place in the order of claims."""
+class _Ahead(msgspec.Struct, frozen=True, order=True):
+    """A job claimed ahead of a free slot; they sort in the order in which jobs are claimed."""
 
-    place: Candidate
+    rank: float
+    ready_at: int
+    seq: int
     until: float
     """When it is given back unless it has started, monotonic."""
     claimed: Claimed
@@ -105,8 +108,12 @@ class Worker:
     async def start(self) -> None:
         """Register, rescue the jobs of dead processes, then begin; `resume` starts claiming."""
         await self._register()
-        while (await self._store.rescue(self._id)).workers:
-            pass
+        try:
+            while (await self._store.rescue(self._id)).workers:
+                pass
+        except BaseException:
+            await self._resign()
+            raise
         self._rescuer = Role("rescuer", RESCUE_INTERVAL_S, self._rescue, self._clock)
         self._task = self._loop.create_task(self._run(), name="durably-worker")
 
@@ -178,14 +185,17 @@ class Worker:
         self._wake.set()
         await self._task
         await self._rescuer.stop()
-        await asyncio.to_thread(self._heartbeat.stop)
         for attempt in self._running.values():
             attempt.interrupt(Interruption.LEASE_LOST)
+        await self._resign()
+        self._threads.close()
+
+    async def _resign(self) -> None:
+        await asyncio.to_thread(self._heartbeat.stop)
         try:
             await self._store.resign(self._id)
         except StoreError as error:
             _log.warning("worker %s could not resign: %s", self._id, error)
-        self._threads.close()
 
     def notice(self, notice: Notice) -> None:
         """What the store tells."""
@@ -255,7 +265,9 @@ class Worker:
         if not (outcomes or begun or claim or self._ask or self._unsure):
             return
         asked_at = self._clock.monotonic()
+        # What is set while the exchange is on its way is for the next.
         asked, self._ask = self._ask, False
+        unsure, self._unsure = self._unsure, False
         if claim is not None:
             self._look = self._news = False
         try:
@@ -263,17 +275,17 @@ class Worker:
                 self._id,
                 outcomes=outcomes,
                 started=[lease for lease in begun if lease in self._running],
-                held=self._held(outcomes) if self._unsure else None,
+                held=self._held(outcomes) if unsure else None,
                 claim=claim,
                 activity=self._figures.activity() if outcomes else None,
             )
         except BaseException:
             self._look = True
-            self._ask = asked
+            self._ask |= asked
+            self._unsure |= unsure
             raise
         # What has been reported meanwhile stays for the next.
         del self._outbox[: len(outcomes)], self._unrecorded_starts[: len(begun)]
-        self._unsure = False
         await self._take(result, outcomes, asked_at, claimed_for=claim)
 
     async def _take(
@@ -350,23 +362,18 @@ class Worker:
 
     def _reserve(self, claimed: Claimed) -> None:
         record = claimed.record
-        place = candidate(
-            record.priority,
-            record.ready_at,
-            record.seq,
-            0,
-            suspect=record.suspect,
-            aging_s=self._aging,
-        )
+        rank = rank_of(record.priority, record.ready_at, self._aging)
         until = self._clock.monotonic() + AHEAD_LONGEST_S
-        heapq.heappush(self._ahead, _Ahead(place, until, claimed))
+        heapq.heappush(self._ahead, _Ahead(rank, record.ready_at, record.seq, until, claimed))
 
     def _return_overdue(self) -> None:
-        """What was claimed ahead and has met no free slot belongs to whoever has one."""
+        """What was claimed ahead and has met no free slot belongs to whoever has one.
+
+        All of it: a part would let younger jobs start before older ones.
+        """
         now = self._clock.monotonic()
-        overdue = [ahead for ahead in self._ahead if ahead.until <= now]
-        if overdue:
-            self._return_ahead(overdue)
+        if any(ahead.until <= now for ahead in self._ahead):
+            self._return_ahead(self._ahead)
             self._pace.slow_down()
 
     def _fill_slots(self) -> None:
@@ -374,7 +381,7 @@ class Worker:
         while self._ahead and self._claiming and self._free():
             if self._ahead[0].until <= now:
                 self._return_overdue()
-                continue
+                return
             claimed = heapq.heappop(self._ahead).claimed
             transitions.begin(claimed.record, self._clock.now_us())
             self._unrecorded_starts.append(claimed.lease)
@@ -508,8 +515,7 @@ class Worker:
         """This worker was taken for dead: what it held is no longer its own."""
         _log.warning("worker %s was taken for dead; it registers again", self._id)
         self._leases_lost()
-        self._outbox.clear()
-        await asyncio.to_thread(self._heartbeat.stop)
+        await self._resign()
         await self._register()
 
     async def _rescue(self) -> None:

@@ -76,7 +76,7 @@ class _Creation(Attempt):
             return self._again(str(error))
         # It has said when to come back: no attempt is spent on that.
         self.change(lambda edit: edit.set(operation_error=str(error)))
-        return Snooze(told)
+        return Snooze(told * self.tools.random.uniform(1.0, 1.2))
 
     def failed(self, reason: str) -> Fail:
         """How the attempt ends when there is no sense in another."""

@@ -39,6 +39,14 @@ WEBHOOK_EVENTS = frozenset(
     }
 )
 """The events that webhooks tell of; the timeline has the others too."""
+_OF_HEALTH = frozenset(
+    {
+        TIMEOUT,
+        event_of(InstanceStatus.HEALTH_CHECKING),
+        event_of(InstanceStatus.READY),
+        event_of(InstanceStatus.FAILED),
+    }
+)
 
 
 class EventData(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True):
@@ -75,7 +83,7 @@ def event(type: str, instance: Instance, *, now: datetime, error: str | None) ->
             novita_instance_id=instance.novita_instance_id,
             elapsed_time=(now - instance.operation_at).total_seconds(),
             error=error,
-            health_check=instance.health_check,
+            health_check=instance.health_check if type in _OF_HEALTH else None,
         ),
     )
 

@@ -58,12 +58,11 @@ class _Look(Attempt):
         raise Snooze(min(self._until_next(), left))
 
     async def _observe(self) -> Upstream | None:
-        upstream_id, started_at = self.instance.novita_instance_id, self.instance.started_at
+        upstream_id = self.instance.novita_instance_id
         assert upstream_id is not None
-        assert started_at is not None
-        snapshot = await self.tools.view.read(self._max_age())
         # An older list is of the time before the instance was made, or asked to start.
-        if snapshot.at > started_at and upstream_id in snapshot.instances:
+        snapshot = await self.tools.view.read(self._max_age(), newer_than=self.instance.started_at)
+        if upstream_id in snapshot.instances:
             return snapshot.instances[upstream_id]
         return await self.provider.get(upstream_id)
 

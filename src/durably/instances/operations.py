@@ -102,7 +102,7 @@ class _Start(_Operation):
 
     def _hand_over(self, edit: Edit) -> None:
         edit.set(started_at=self.now(), operation_error=None)
-        edit.enqueue_monitor(max_wait_time=self.settings.max_wait_time)
+        edit.enqueue_monitor(self.settings)
 
     def _still_stopped(self, reason: str) -> str:
         self.change(lambda edit: edit.stop(reason))

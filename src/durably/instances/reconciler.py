@@ -210,7 +210,7 @@ class _Round:
         elif instance.awaits_creation:
             edit.enqueue_creation()
         elif instance.operation is Operation.CREATE:
-            edit.enqueue_monitor(max_wait_time=self._tools.settings.max_wait_time)
+            edit.enqueue_monitor(self._tools.settings)
         else:
             edit.enqueue_operation()
         edit.write()

@@ -29,6 +29,8 @@ from durably.instances.instance import (
     Operation,
     cleanup_after_failure,
 )
+from durably.instances.pacing import until_tick
+from durably.instances.settings import InstanceSettings
 
 INSTANCE = "instance"
 DELIVERY = "delivery"
@@ -144,17 +146,18 @@ class Edit:
             self.move(InstanceStatus.STOPPED, error=reason)
         self.end()
 
-    def enqueue_monitor(self, *, max_wait_time: float) -> None:
-        """Watch it from now on."""
+    def enqueue_monitor(self, settings: InstanceSettings) -> None:
+        """Watch it from the next tick on: before, there is little to see."""
         instance = self.instance
         payload = jobs.MonitorInstanceJob(
             instance_id=instance.id,
             novita_instance_id=instance.novita_instance_id,
             webhook_url=instance.webhook_url,
             start_time=instance.started_at,
-            max_wait_time=max_wait_time,
+            max_wait_time=settings.max_wait_time,
         )
-        self._enqueue(jobs.MONITOR, payload)
+        first_look = min(until_tick(self._now, settings.poll_interval), settings.max_wait_time)
+        self._enqueue(jobs.MONITOR, payload, first_look)
 
     def enqueue_creation(self) -> None:
         """Have it created."""
@@ -186,9 +189,9 @@ class Edit:
         """Put the record into the changeset, to be written if nobody else has changed it."""
         self._changes.put(INSTANCE, self.instance.id, self.instance, expect=self._version)
 
-    def _enqueue(self, kind: str, payload: msgspec.Struct) -> None:
+    def _enqueue(self, kind: str, payload: msgspec.Struct, delay: float = 0.0) -> None:
         job = self._changes.add_job(
-            kind, payload, priority=JobPriority.HIGH, unique_key=self.instance.id
+            kind, payload, priority=JobPriority.HIGH, delay=delay, unique_key=self.instance.id
         )
         self.set(jobs={**self.instance.jobs, kind: job.id})
 

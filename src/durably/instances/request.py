@@ -63,11 +63,11 @@ async def check_request(raw: Mapping[str, object], policy: AddressPolicy) -> Ins
         )
     request = InstanceRequest(
         name=name,
-        product_name=form.text("productName", most=200),
+        product_name=form.text("productName", most=200).strip(),
         template_id=form.template(),
         gpu_num=form.number("gpuNum", least=1, most=8, default=1),
         rootfs_size=form.number("rootfsSize", least=20, most=1_000, default=60),
-        region=form.text("region", most=100, default="CN-HK-01"),
+        region=form.text("region", most=100, default="CN-HK-01").strip(),
         webhook_url=await form.url("webhookUrl", policy),
         billing_mode=form.billing(),
     )
@@ -98,7 +98,7 @@ class _Form:
         elif not _is_storable(value):
             self.fault(field, "must not contain NUL or lone surrogates")
         else:
-            return value.strip()
+            return value
         return ""
 
     def number(self, field: str, *, least: int, most: int, default: int) -> int:

@@ -33,16 +33,21 @@ class UpstreamView:
         self._snapshot: Snapshot | None = None
         self._failure: tuple[datetime, ProviderError] | None = None
 
-    async def read(self, max_age: float) -> Snapshot:
+    async def read(self, max_age: float, *, newer_than: datetime | None = None) -> Snapshot:
         """All upstream instances, as they were at most *max_age* seconds ago.
+
+        Args:
+            max_age: seconds; 0 always asks the provider.
+            newer_than: a list that was asked for at this moment or before is too old as well.
 
         Raises:
             ProviderError: the list failed, within that time: a provider in trouble is not asked by
                 everybody in turn.
         """
         async with self._asking:
-            if self._snapshot is not None and self._age(self._snapshot.at) < max_age:
-                return self._snapshot
+            last = self._snapshot
+            if last is not None and self._age(last.at) < max_age and _is_newer(last, newer_than):
+                return last
             if self._failure is not None and self._age(self._failure[0]) < max_age:
                 raise self._failure[1].with_traceback(None)
             at = self._now()
@@ -57,3 +62,7 @@ class UpstreamView:
 
     def _age(self, at: datetime) -> float:
         return (self._now() - at).total_seconds()
+
+
+def _is_newer(snapshot: Snapshot, moment: datetime | None) -> bool:
+    return moment is None or snapshot.at > moment

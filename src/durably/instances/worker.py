@@ -40,10 +40,13 @@ from durably.instances.workflow import Handler, Tools, run
 _LIST_MOST = 1_000
 _ATTEMPTS_MOST = 1_000_000
 """Of jobs that must not be given up."""
+# At once in one process. Creates and operations are fewer than the lanes that the provider's client
+# has for writes: a create call must not queue there once it is recorded. No type can take all the
+# slots that a server has by default (32), however slow its counterparts are.
 _CREATES_AT_ONCE = 8
-"""In one process. With `_OPERATIONS_AT_ONCE` less than the provider's client has lanes for writes:
-a recorded create call must not queue there."""
 _OPERATIONS_AT_ONCE = 2
+_MONITORS_AT_ONCE = 16
+_WEBHOOKS_AT_ONCE = 16
 
 
 class InstancePage(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
@@ -305,7 +308,9 @@ class JobWorkerService:
             max_attempts=_ATTEMPTS_MOST, base_delay=settings.retry_base_delay, max_delay=longest
         )
         self._handle(jobs.CREATE, create_instance, jobs.CreateInstanceJob, retry, _CREATES_AT_ONCE)
-        self._handle(jobs.MONITOR, monitor_instance, jobs.MonitorInstanceJob, retry)
+        self._handle(
+            jobs.MONITOR, monitor_instance, jobs.MonitorInstanceJob, retry, _MONITORS_AT_ONCE
+        )
         for kind, handler in (
             (jobs.START, start_instance),
             (jobs.STOP, stop_instance),
@@ -313,7 +318,11 @@ class JobWorkerService:
         ):
             self._handle(kind, handler, jobs.OperationJob, forever, _OPERATIONS_AT_ONCE)
         self._queue.register_handler(
-            jobs.WEBHOOK, self._webhooks.send, payload_type=jobs.SendWebhookJob, retry=forever
+            jobs.WEBHOOK,
+            self._webhooks.send,
+            payload_type=jobs.SendWebhookJob,
+            retry=forever,
+            max_concurrency=_WEBHOOKS_AT_ONCE,
         )
 
     def _handle(
@@ -322,7 +331,7 @@ class JobWorkerService:
         handler: Handler,
         payload_type: type,
         retry: RetryPolicy,
-        at_once: int | None = None,
+        at_once: int,
     ) -> None:
         self._queue.register_handler(
             kind,

@@ -58,7 +58,7 @@ class Tools:
             edit.settle_calls()
             if creating:
                 edit.move(InstanceStatus.STARTING)
-                edit.enqueue_monitor(max_wait_time=self.settings.max_wait_time)
+                edit.enqueue_monitor(self.settings)
             return True
 
         return await self.records.change(instance_id, apply)

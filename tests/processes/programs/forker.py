@@ -33,6 +33,9 @@ FORKS = {"os": fork_by_os, "multiprocessing": fork_by_multiprocessing}
 """Each runs its argument in a forked child and gives the function that waits for its end."""
 
 
+CHILDREN = 8
+
+
 def stay() -> None:
     """Live until the test closes standard input, which the child has inherited."""
     say("forked")
@@ -78,6 +81,34 @@ async def use_in_child(url: str, way: str) -> None:
         say("accepted", id=(await queue.add_job("quick")).id)
 
 
+async def open_in_children(url: str, way: str) -> None:
+    """While this process writes, fork children that open the store; leave it before they do."""
+
+    async def add(count: int) -> None:
+        async with JobQueueService(url) as queue:
+            for _ in range(count):
+                say("accepted", id=(await queue.add_job("quick")).id)
+            say("waiting")
+            await asyncio.to_thread(os.read, 0, 1)
+            for _ in range(count):
+                say("accepted", id=(await queue.add_job("quick")).id)
+
+    async def keep_adding(queue: JobQueueService) -> None:
+        while True:
+            say("accepted", id=(await queue.add_job("quick")).id)
+
+    async with JobQueueService(url) as queue:
+        busy = asyncio.ensure_future(keep_adding(queue))
+        joins = []
+        for _ in range(CHILDREN):
+            await queue.add_job("quick")
+            joins.append(FORKS[way](lambda: asyncio.run(add(20))))
+        busy.cancel()
+    say("parent closed")
+    for join in joins:
+        join()
+
+
 def fork_in_turnstile(folder: str, way: str) -> None:
     """Fork and die while inside."""
     with Turnstile(Path(folder)):
@@ -90,4 +121,4 @@ if __name__ == "__main__":
     if case == "turnstile":
         fork_in_turnstile(place, way)
     else:
-        asyncio.run({"work": fork_at_work, "use": use_in_child}[case](place, way))
+        asyncio.run({"work": fork_at_work, "use": use_in_child, "open": open_in_children}[case](place, way))

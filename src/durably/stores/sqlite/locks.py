@@ -17,8 +17,8 @@ class FileLock:
     A forked child closes its copy: an inherited descriptor would keep the lock of a dead parent.
     """
 
-    def __init__(self, path: Path) -> None:
-        self._fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    def __init__(self, path: Path, *, create: bool = True) -> None:
+        self._fd = os.open(path, os.O_RDWR | os.O_CLOEXEC | os.O_CREAT * create, 0o644)
         _open_locks.add(self)
 
     def acquire(self) -> None:
@@ -116,10 +116,10 @@ class Liveness:
         """Whether no process holds *worker*'s lock."""
         if worker in self._held:
             return False
-        path = self._path(worker)
-        if not path.exists():
+        try:
+            lock = FileLock(self._path(worker), create=False)
+        except FileNotFoundError:
             return True
-        lock = FileLock(path)
         try:
             return lock.try_acquire()
         finally:

@@ -8,6 +8,7 @@ import asyncio
 import contextlib
 import os
 import sqlite3
+import threading
 from collections import Counter, deque
 from collections.abc import AsyncIterator, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -37,6 +38,7 @@ from durably.store import (
     refusal_error,
 )
 from durably.stores.sqlite import database
+from durably.stores.sqlite.forks import traffic
 from durably.stores.sqlite.locks import Liveness, Turnstile
 from durably.stores.sqlite.session import BATCH, Effects, Session, WorkerRow, is_storable
 from durably.stores.sqlite.transaction import OwnTransaction
@@ -69,6 +71,8 @@ class SQLiteStore:
         self._waiting: deque[_Enqueue] = deque()
         self._gathering = False
         self._leases: dict[int, int] = {}
+        # Each service has a heartbeat's thread, and `flock` knows no threads.
+        self._renewing = threading.Lock()
 
     # Opening
 
@@ -85,21 +89,22 @@ class SQLiteStore:
             self._opened += 1
 
     def _open_files(self) -> None:
+        # Of several names for one file all must find the same locks, wherever the program goes.
+        self.path = self.path.resolve()
         database.check_place(self.path)
         folder = self.path.with_name(self.path.name + "-locks")
         with ExitStack() as opened, database.translated(self.path):
             database.check_file(self.path)
-            try:
-                folder.mkdir(exist_ok=True)
-                self._turnstile = opened.enter_context(closing(Turnstile(folder)))
-            except OSError as error:
-                raise StoreError(f"cannot make the folder of locks {folder}: {error}") from error
+            folder.mkdir(exist_ok=True)
+            self._turnstile = opened.enter_context(closing(Turnstile(folder)))
             with self._turnstile:
                 self._renewer = opened.enter_context(closing(database.connect(self.path)))
                 database.migrate(self._renewer)
+            self._file = database.StoreFile(self.path)
             self._liveness = opened.enter_context(closing(Liveness(folder)))
             self._reader = opened.enter_context(closing(database.connect(self.path)))
-            self._reader.execute("PRAGMA query_only = 1")
+            with traffic:
+                self._reader.execute("PRAGMA query_only = 1")
             self._reads = ThreadPoolExecutor(1, "durably-reader")
             opened.callback(self._reads.shutdown)
             own = OwnTransaction(self.path, folder, self._clock)
@@ -142,20 +147,30 @@ class SQLiteStore:
             gathered: list[_Enqueue] = []
             self._writer.submit(
                 lambda session: self._insert_gathered(session, gathered),
-                lambda stored, error: _settle_all(gathered, stored, error),
+                lambda stored, error: self._settle_gathered(gathered, stored, error),
             )
         return await future
 
-    def _insert_gathered(self, session: Session, gathered: "list[_Enqueue]") -> list[Job]:
+    def _insert_gathered(self, session: Session, gathered: list[_Enqueue]) -> list[Job]:
         """On the writer's thread: insert all that has been asked for until now.
 
         What was taken stays in *gathered*, for the operation may be run again.
         """
+        self._gather(gathered)
+        return session.insert([draft for drafts, _ in gathered for draft in drafts])
+
+    def _settle_gathered(
+        self, gathered: list[_Enqueue], stored: Any, error: BaseException | None
+    ) -> None:
+        if error is not None and not gathered:
+            self._gather(gathered)  # the transaction could not begin
+        _settle_all(gathered, stored, error)
+
+    def _gather(self, gathered: list[_Enqueue]) -> None:
         # First the flag: an enqueue that still sees it set has already joined the queue.
         self._gathering = False
         while self._waiting:
             gathered.append(self._waiting.popleft())
-        return session.insert([draft for drafts, _ in gathered for draft in drafts])
 
     async def enqueue_in(self, connection: object, jobs: Sequence[Draft]) -> list[Job]:
         """See `Store.enqueue_in`: takes a `sqlite3.Connection` to the same file."""
@@ -185,9 +200,16 @@ class SQLiteStore:
             session.set_worker(number, "wake_port", self._wake_up.port)
             # Before the commit: nobody may see the registration without its lock.
             self._liveness.hold(number)
+            held.append(number)
             return number
 
-        number = await self._write(operation)
+        held: list[int] = []
+        try:
+            number = await self._write(operation)
+        except BaseException:
+            for number in held:  # another process will be given it
+                self._liveness.drop(number)
+            raise
         self._leases[number] = lease_us
         return number
 
@@ -320,13 +342,13 @@ class SQLiteStore:
 
     def renew(self, worker: int) -> bool:
         """See `Store.renew`."""
-        with database.translated(self.path), self._turnstile:
+        with database.translated(self.path), self._renewing, self._turnstile, traffic:
             self._renewer.execute("BEGIN IMMEDIATE")
             try:
                 session = Session(self._renewer, self._clock.now_us(), Effects())
                 ends = self._lease_end(self._leases.get(worker, 0))
                 alive = session.set_worker(worker, "expires_us", ends)
-                self._renewer.execute("COMMIT")
+                self._file.commit(self._renewer)
             except BaseException:
                 if self._renewer.in_transaction:
                     self._renewer.execute("ROLLBACK")
@@ -335,14 +357,19 @@ class SQLiteStore:
 
     async def rescue(self, worker: int | None = None) -> Rescued:
         """See `Store.rescue`."""
-        rows = await self._read(lambda session: session.worker_rows())
-        dead = [row for row in rows if row.id != worker and self._is_dead(row)]
+        dead = await self._read(
+            lambda session: [
+                row for row in session.worker_rows() if row.id != worker and self._is_dead(row)
+            ]
+        )
         names, states = [], Counter[int]()
         for row in dead:
             rescued = await self._write(partial(self._rescue, row))
             if rescued is not None:
                 states += rescued
                 names.append(f"{row.name}:{row.id}")
+                if sum(rescued.values()) < BATCH:
+                    self._liveness.forget(row.id)
         return Rescued(
             workers=tuple(names),
             ready=states[State.READY],
@@ -362,7 +389,6 @@ class SQLiteStore:
         states = session.crash(seen.id, f"{seen.name}:{seen.id}")
         if sum(states.values()) < BATCH:
             session.delete_worker(seen.id)
-            self._liveness.forget(seen.id)
         return states
 
     async def resign(self, worker: int) -> None:
@@ -372,8 +398,10 @@ class SQLiteStore:
             session.return_unknown(worker, ())
             session.delete_worker(worker)
 
-        await self._write(operation)
-        self._liveness.drop(worker)
+        try:
+            await self._write(operation)
+        finally:
+            self._liveness.drop(worker)
 
     # Records and events
 
@@ -447,8 +475,12 @@ class SQLiteStore:
         """See `Store.get`."""
         if not is_storable(job_id):
             return None
-        found = await self._read(lambda session: session.load("id = ?", job_id))
-        return found[0].to_job() if found else None
+
+        def query(session: Session) -> Job | None:
+            found = session.load("id = ?", job_id)
+            return found[0].to_job() if found else None
+
+        return await self._read(query)
 
     async def find(
         self,
@@ -463,8 +495,11 @@ class SQLiteStore:
         if not all(map(is_storable, filter(None, (type, queue)))):
             return []
         states = tuple(State) if status is None else STATES_OF[status]
-        found = await self._read(lambda session: session.find(states, type, queue, limit, after))
-        return [record.to_job() for record in found]
+        return await self._read(
+            lambda session: [
+                record.to_job() for record in session.find(states, type, queue, limit, after)
+            ]
+        )
 
     async def stats(self) -> StoreStats:
         """See `Store.stats`."""
@@ -473,15 +508,17 @@ class SQLiteStore:
 
     async def workers(self) -> list[WorkerState]:
         """See `Store.workers`."""
-        return [
-            WorkerState(
-                id=row.id,
-                info=msgspec.json.decode(row.info, type=WorkerInfo),
-                alive=not self._is_dead(row),
-                held=row.held,
-            )
-            for row in await self._read(lambda session: session.worker_rows())
-        ]
+        return await self._read(
+            lambda session: [
+                WorkerState(
+                    id=row.id,
+                    info=msgspec.json.decode(row.info, type=WorkerInfo),
+                    alive=not self._is_dead(row),
+                    held=row.held,
+                )
+                for row in session.worker_rows()
+            ]
+        )
 
     # Threads
 
@@ -503,7 +540,7 @@ class SQLiteStore:
         self._check_open(writing=False)
 
         def run() -> _T:
-            with database.translated(self.path):
+            with database.translated(self.path), traffic:
                 return query(Session(self._reader, self._clock.now_us(), Effects()))
 
         return await self._loop.run_in_executor(self._reads, run)

@@ -9,7 +9,8 @@ from typing import Any, TypeVar
 
 from durably.domain.clock import Clock
 from durably.domain.errors import StoreBusyError, StoreError
-from durably.stores.sqlite.database import connect, translated
+from durably.stores.sqlite.database import StoreFile, connect, translated
+from durably.stores.sqlite.forks import traffic
 from durably.stores.sqlite.locks import Turnstile
 from durably.stores.sqlite.session import Effects, Session
 
@@ -35,6 +36,7 @@ class OwnTransaction:
 
     def __init__(self, path: Path, folder: Path, clock: Clock) -> None:
         self._path = path
+        self._file = StoreFile(path)
         self._clock = clock
         self._connection = connect(path)
         self._turnstile = Turnstile(folder)
@@ -89,7 +91,7 @@ class OwnTransaction:
         self._turnstile.__enter__()
         self._has_turn = True
         try:
-            with translated(self._path):
+            with translated(self._path), traffic:
                 self._connection.execute("BEGIN IMMEDIATE")
                 self.effects = Effects()
                 check(Session(self._connection, self._clock.now_us(), self.effects))
@@ -101,18 +103,19 @@ class OwnTransaction:
         self, sql: str, args: tuple[Any, ...], take: Callable[[sqlite3.Cursor], _T]
     ) -> _T:
         self._check_time()
-        self._connection.set_authorizer(_authorize)
-        try:
-            return take(self._connection.execute(sql, args))
-        finally:
-            self._connection.set_authorizer(None)
+        with traffic:
+            self._connection.set_authorizer(_authorize)
+            try:
+                return take(self._connection.execute(sql, args))
+            finally:
+                self._connection.set_authorizer(None)
 
     def _end(self, last: Callable[[Session], None]) -> None:
         self._check_time()
         try:
-            with translated(self._path):
+            with translated(self._path), traffic:
                 last(Session(self._connection, self._clock.now_us(), self.effects))
-                self._connection.execute("COMMIT")
+                self._file.commit(self._connection)
         finally:
             self._release()
 
@@ -134,11 +137,14 @@ class OwnTransaction:
             self._timer = None
 
     def _release(self) -> None:
-        if self._connection.in_transaction:
-            self._connection.execute("ROLLBACK")
-        if self._has_turn:
-            self._has_turn = False
-            self._turnstile.__exit__(None, None, None)
+        try:
+            with traffic:
+                if self._connection.in_transaction:
+                    self._connection.execute("ROLLBACK")
+        finally:
+            if self._has_turn:
+                self._has_turn = False
+                self._turnstile.__exit__(None, None, None)
 
 
 def _rowcount(cursor: sqlite3.Cursor) -> int:

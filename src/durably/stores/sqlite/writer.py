@@ -15,7 +15,8 @@ from typing import Any, NamedTuple
 
 from durably.domain.clock import Clock
 from durably.domain.errors import DurablyError
-from durably.stores.sqlite.database import connect, translate
+from durably.stores.sqlite.database import StoreFile, connect, is_busy, translate
+from durably.stores.sqlite.forks import traffic
 from durably.stores.sqlite.locks import Turnstile
 from durably.stores.sqlite.session import Effects, Session
 
@@ -57,6 +58,7 @@ class Writer:
         settled: Callable[[Settled, Effects], None],
     ) -> None:
         self._path = path
+        self._file = StoreFile(path)
         self._clock = clock
         self._settled = settled
         self._connection = connect(path)
@@ -119,9 +121,10 @@ class Writer:
         settled: Settled = []
         effects = Effects()
         try:
-            writing = [work for work in batch if self._must_write(work, settled)]
+            with traffic:
+                writing = [work for work in batch if self._must_write(work, settled)]
             if writing:
-                with self._turnstile:
+                with self._turnstile, traffic:
                     self._commit(writing, settled, effects)
                     self._checkpoint()
         finally:
@@ -144,8 +147,10 @@ class Writer:
         try:
             done, told = self._transaction(batch)
         except Exception as error:  # noqa: BLE001  # tried alone, it reaches its caller
-            if len(batch) == 1:
-                settled.append((batch[0].done, None, translate(error, self._path)))
+            # A lock of another program fails them all: alone each would wait for it again.
+            if len(batch) == 1 or is_busy(error):
+                ours = translate(error, self._path)
+                settled += [(work.done, None, ours) for work in batch]
             else:
                 for work in batch:
                     self._commit([work], settled, effects)
@@ -169,7 +174,7 @@ class Writer:
                     settled.append((work.done, None, error))
             if effects.ready or effects.control:
                 ports = session.wake_ports() - self.own_ports
-            run("COMMIT")
+            self._file.commit(self._connection)
         except BaseException:
             if self._connection.in_transaction:
                 run("ROLLBACK")

@@ -160,6 +160,20 @@ class Workers:
         assert [state.alive for state in await store.workers()] == [True]
         assert await take_ids(store, worker) == [job.id]
 
+    async def test_renewals_may_come_together(self, store: Store, clock: VirtualClock) -> None:
+        """Heartbeats of several workers renew from their threads, beside any other operation."""
+        workers = [await store.register(info()) for _ in range(4)]
+        await store.enqueue([draft() for _ in range(20)])
+        renewed = await asyncio.gather(*(renew(store, worker) for worker in workers * 5))
+        taken = await asyncio.gather(
+            *(take_ids(store, worker, start=1) for worker in workers * 5),
+            *(renew(store, worker) for worker in workers * 5),
+        )
+
+        assert all(renewed)
+        assert all(taken)
+        await check_counts(store, clock)
+
     async def test_renewing_tells_when_it_is_over(self, store: Store, clock: VirtualClock) -> None:
         """After a rescue or a resignation `renew` gives False and brings nothing back."""
         taken, _ = await running(store)
