@@ -30,7 +30,7 @@ check: setup ## lint, types, import contracts
 	$(BIN)/lint-imports
 
 test: check ## check, then every test
-	$(BIN)/python -m pytest -n 2 --dist loadgroup
+	$(BIN)/python -m pytest -n 2
 
 demo: setup ## three GPU instances end to end, with faults and a killed process
 	$(BIN)/durably demo

@@ -35,7 +35,7 @@ class NoticeKind(StrEnum):
     """What a store tells its listeners."""
 
     READY = "ready"
-    """Jobs have become ready, here or in another process."""
+    """Jobs have become ready, or have got a time when they will, here or in another process."""
     FINISHED = "finished"
     """Jobs of this process's transactions have become final; `ids` names them."""
     CONTROL = "control"

@@ -453,6 +453,7 @@ class MemoryStore:
         place = (record.ready_at, record.seq)
         if record.state == State.SCHEDULED:
             heapq.heappush(self._scheduled, place)
+            self._notices.append(Notice(NoticeKind.READY))
         elif record.state == State.READY:
             lane = (record.queue, record.type, record.suspect, record.priority)
             heapq.heappush(self._lanes[lane], place)

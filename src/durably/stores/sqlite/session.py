@@ -149,7 +149,7 @@ class Session:
         for part in _in_parts(records):
             self._run(_INSERT, (_encode(part).decode(),))
         self.count(Counter((r.queue, r.type, r.state) for r in records))
-        self.effects.ready |= any(r.state == State.READY for r in records)
+        self.effects.ready |= bool(records)
         return records
 
     def _insert_unique(self, draft: Draft) -> Job:
@@ -692,7 +692,7 @@ class Session:
             moves[record.queue, record.type, record.state] += 1
             if transitions.is_final(record):
                 self.effects.finished.append(record.id)
-            elif record.state == State.READY:
+            elif record.state in (State.READY, State.SCHEDULED):
                 self.effects.ready = True
         self.count(moves)
 

@@ -49,7 +49,11 @@ class OwnTransaction:
     async def begin(self, check: Callable[[Session], None]) -> None:
         """Take the turn and the write lock; *check* comes first and may refuse."""
         self._late = False
-        await self._on_thread(self._begin, check)
+        try:
+            await self._on_thread(self._begin, check)
+        except asyncio.CancelledError:
+            await self.roll_back()
+            raise
         loop = asyncio.get_running_loop()
         self._timer = loop.call_later(LONGEST_S, self._expire, loop)
 
