@@ -90,6 +90,21 @@ async def _only_left(world: World, upstream_id: str) -> bool:
     return {one["id"] for one in await world.upstream()} == {upstream_id}
 
 
+async def test_an_instance_is_adopted_once() -> None:
+    """Whoever comes second, or after the end, changes nothing and is told what the record has."""
+    async with serving() as world:
+        asked = await world.create()
+        ready = await world.reaches(asked, READY)
+        second = await world.service._tools.adopt(asked.id, "another")
+        await world.service.delete_instance(asked.id)
+        gone = await world.reaches(asked, TERMINATED)
+        late = await world.service._tools.adopt(asked.id, "another")
+
+        assert second == ready
+        assert late == gone
+        assert not late.wants("another")
+
+
 async def test_a_duplicate_that_shows_up_late_is_deleted() -> None:
     """The list lags for longer than is waited for: the second instance is made, the first goes."""
     lagging = SimulatorSettings(durations=FAST, list_lag=1.0)

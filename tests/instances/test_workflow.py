@@ -320,10 +320,12 @@ async def _reconciled(world: World) -> bool:
 
 async def test_a_slow_create_call_is_cut_off_and_found_by_its_name() -> None:
     """A call that takes longer than the time-out counts as unanswered."""
-    async with serving(faults=["create:slow:seconds=2,apply=start,count=1"]) as world:
+    async with serving(faults=["create:slow:seconds=4,apply=start,count=1"]) as world:
+        begun = asyncio.get_running_loop().time()
         asked = await world.create()
         await world.reaches(asked, READY)
 
+        assert asyncio.get_running_loop().time() - begun < 4
         assert await world.creates() == 1
 
 

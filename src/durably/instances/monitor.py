@@ -11,7 +11,7 @@ from durably.instances.pacing import until_tick
 from durably.instances.probes import probe_all
 from durably.instances.provider import ProviderError, Upstream, UpstreamStatus
 from durably.instances.records import Edit
-from durably.instances.workflow import Attempt, Tools, load, told_to_wait
+from durably.instances.workflow import Attempt, Tools, load
 
 _PROBE_INTERVAL = 5.0
 """Seconds between two rounds of probes, unless instances are polled more often."""
@@ -35,7 +35,7 @@ class _Look(Attempt):
             upstream = await self._observe()
         except ProviderError as error:
             # Whatever it is, it says nothing about the instance.
-            raise Snooze(max(self._until_next(), told_to_wait(error))) from error
+            raise self.put_off(error, self._until_next()) from error
         if upstream is None:
             self.confirm_missing()
             return self._vanished("the instance does not exist upstream any more")
@@ -53,9 +53,7 @@ class _Look(Attempt):
         if left <= 0:
             limit = self._max_wait_time()
             return self._failed(f"the instance did not run within {limit:g} s", TIMEOUT)
-        if self.instance.missing_since is not None:
-            self.change(lambda edit: edit.set(missing_since=None))
-        raise Snooze(min(self._until_next(), left))
+        raise self.look_again(min(self._until_next(), left))
 
     async def _observe(self) -> Upstream | None:
         upstream_id = self.instance.novita_instance_id
@@ -82,7 +80,7 @@ class _Look(Attempt):
         if self.age(self.instance.running_at) > self.settings.max_wait_time:
             limit = f"{self.settings.max_wait_time:g} s"
             return self._failed(f"not all ports answered within {limit}", TIMEOUT, check)
-        self.change(lambda edit: edit.set(health_check=check, missing_since=None))
+        self.change(lambda edit: edit.set(health_check=check))
         raise Snooze(min(_PROBE_INTERVAL, self.settings.poll_interval))
 
     async def _begin_health_check(self, upstream: Upstream) -> None:
@@ -90,6 +88,7 @@ class _Look(Attempt):
 
         def apply(edit: Edit) -> None:
             edit.set(port_mappings=upstream.port_mappings, health_check=check)
+            edit.set(missing_since=None, operation_error=None)
             edit.move(InstanceStatus.RUNNING)
             edit.move(InstanceStatus.HEALTH_CHECKING)
 

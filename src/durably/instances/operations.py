@@ -3,7 +3,7 @@
 A stop and a deletion go on for as long as it takes: giving up would leave a GPU billed.
 """
 
-from durably import JobContext, Snooze
+from durably import JobContext
 from durably.instances.instance import InstanceStatus, Operation
 from durably.instances.provider import (
     InvalidState,
@@ -54,7 +54,7 @@ class _Operation(Attempt):
         try:
             return await self._step()
         except ProviderError as error:
-            raise self.put_off(error) from error
+            raise self.put_off(error, self._until_next()) from error
 
     async def _step(self) -> str:
         raise NotImplementedError
@@ -72,10 +72,8 @@ class _Operation(Attempt):
             self.confirm_missing()
         return None if upstream is None or upstream.is_gone else upstream
 
-    def _look_again(self) -> Snooze:
-        if self.instance.missing_since is not None:
-            self.change(lambda edit: edit.set(missing_since=None))
-        return Snooze(self.tools.wait(self.instance.operation_at))
+    def _until_next(self) -> float:
+        return self.tools.wait(self.instance.operation_at)
 
 
 class _Start(_Operation):
@@ -84,7 +82,7 @@ class _Start(_Operation):
         if upstream is None:
             return self._vanished()
         if upstream.status in _STOPPING:
-            raise self._look_again()
+            raise self.look_again(self._until_next())
         if upstream.status is not UpstreamStatus.EXITED:
             self.change(self._hand_over)
             return InstanceStatus.STARTING
@@ -95,10 +93,10 @@ class _Start(_Operation):
             await self.provider.start(self._id)
         except InvalidState:
             # It has begun to start, or is not quite at rest: the next look will tell.
-            raise self._look_again() from None
+            raise self.look_again(self._until_next()) from None
         except ProviderRefused as error:
             return self._still_stopped(str(error))
-        raise self._look_again()
+        raise self.look_again(self._until_next())
 
     def _hand_over(self, edit: Edit) -> None:
         edit.set(started_at=self.now(), operation_error=None)
@@ -128,7 +126,7 @@ class _Stop(_Operation):
             return InstanceStatus.STOPPED
         if upstream.status not in _STOPPING:
             await self.provider.stop(self._id)
-        raise self._look_again()
+        raise self.look_again(self._until_next())
 
 
 class _Deletion(_Operation):
@@ -137,12 +135,11 @@ class _Deletion(_Operation):
         for one in left:
             if not one.is_gone:
                 await self.provider.delete(one.id)
-        wait = self.tools.wait(self.instance.operation_at)
         if left:
-            raise Snooze(wait)
+            raise self.look_again(self._until_next())
         due = answer_due(self.instance, timeout=self.settings.novita_timeout, now=self.now())
         if due > 0:
-            raise Snooze(min(due, wait))
+            raise self.look_again(min(due, self._until_next()))
         self.change(lambda edit: edit.vanish())
         return "gone"
 

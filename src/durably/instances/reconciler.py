@@ -59,8 +59,6 @@ class Reconciler:
     def __init__(self, queue: JobQueueService, tools: Tools, clock: Clock) -> None:
         self._queue = queue
         self._tools = tools
-        self._records = tools.records
-        self._provider = tools.provider
         self._clock = clock
         self._suspects: frozenset[str] = frozenset()
         self._missing: frozenset[str] = frozenset()

@@ -122,13 +122,19 @@ class Attempt:
         await self.job.commit(changes)
         self.loaded = edit.written
 
-    def put_off(self, error: ProviderError) -> Snooze:
-        """The snooze after *error*, which stays in the record while the operation goes on."""
+    def put_off(self, error: ProviderError, wait: float) -> Snooze:
+        """The snooze after *error*, which the record shows until the operation gets on again."""
         instance, message = self.instance, str(error)
         if message != instance.operation_error:
             _log.warning("%s of instance %s goes on: %s", instance.operation, instance.id, message)
             self.change(lambda edit: edit.set(operation_error=message))
-        return Snooze(max(self.tools.wait(instance.operation_at), told_to_wait(error)))
+        return Snooze(max(wait, told_to_wait(error)))
+
+    def look_again(self, wait: float) -> Snooze:
+        """The snooze after a look that met nothing in the way."""
+        if (self.instance.missing_since, self.instance.operation_error) != (None, None):
+            self.change(lambda edit: edit.set(missing_since=None, operation_error=None))
+        return Snooze(wait)
 
     def confirm_missing(self) -> None:
         """Return once the provider has denied knowing the instance twice, an interval apart.
