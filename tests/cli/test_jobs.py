@@ -161,8 +161,7 @@ def test_cancel_ends_a_pending_job(run: Run, jobs: Jobs) -> None:
 def test_explain_says_why_a_job_does_not_run(run: Run, jobs: Jobs) -> None:
     """In words, or as JSON with the id."""
     assert run("jobs", "explain", jobs["nobodys"]).stdout == (
-        "waiting: no live worker has a handler for nobodys;"
-            " none is registered with this store\n"
+        "waiting: no live worker has a handler for nobodys; none is registered with this store\n"
     )
     document = json.loads(run("jobs", "explain", jobs["later"], "--json").stdout)
     assert document["id"] == jobs["later"]

@@ -29,5 +29,5 @@ async def happened(event: asyncio.Event) -> None:
 async def gone(queue: JobQueueService, job_id: str) -> None:
     """Until the job has been removed."""
     async with asyncio.timeout(LONG_S):
-        while await queue.get_job(job_id) is not None:  # noqa: ASYNC110  # nothing tells of it
+        while await queue.get_job(job_id) is not None:  # nothing tells of it
             await asyncio.sleep(0.01)

@@ -115,7 +115,7 @@ async def caller(session: aiohttp.ClientSession, clock: Clock) -> AsyncIterator[
 async def until(condition: Callable[[], Awaitable[bool]]) -> None:
     """Wait until a condition holds, at most ten seconds."""
     async with asyncio.timeout(10):
-        while not await condition():  # noqa: ASYNC110 - what is waited for shows by HTTP only
+        while not await condition():
             await asyncio.sleep(0.005)
 
 

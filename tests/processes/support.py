@@ -64,7 +64,7 @@ class Child:
         self._process.send_signal(number)
 
     async def kill(self) -> None:
-        """kill -9; returns when the process is gone. Children of its own live on."""
+        """Kill -9; returns when the process is gone. Children of its own live on."""
         self._process.kill()
         await self.died()
 

@@ -4,11 +4,11 @@ import asyncio
 from pathlib import Path
 
 import pytest
+from tests.processes.programs.forker import CHILDREN
+from tests.processes.support import LONG_S, Family, rows
 
 from durably import JobContext, JobQueueService, JobStatus
 from durably.stores.sqlite.locks import Turnstile
-from tests.processes.programs.forker import CHILDREN
-from tests.processes.support import LONG_S, Family, rows
 
 pytestmark = pytest.mark.parametrize("way", ["os", "multiprocessing"])
 

@@ -7,9 +7,10 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
+from tests.processes.support import Child, Family, rows, until
+
 from durably.domain.job import State
 from durably.domain.transitions import CRASH_LIMIT
-from tests.processes.support import Child, Family, rows, until
 
 ROUNDS = 20
 

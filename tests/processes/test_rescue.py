@@ -5,11 +5,12 @@ import json
 import signal
 
 import pytest
+from tests.processes.support import LONG_S, Family, rows
 
 from durably import Job, JobContext, JobPriority, JobQueueService, JobStatus, NewJob
 from durably.domain.job import State
 from durably.domain.transitions import CRASH_LIMIT
-from tests.processes.support import LONG_S, Family, rows
+from durably.stores.sqlite.session import BATCH
 
 NOTICED_S = 10.0
 """The contract says 5 s at p99; a busy machine is granted twice that."""
@@ -46,22 +47,22 @@ async def test_a_living_process_takes_over_within_seconds(url: str, family: Fami
 
 
 async def test_a_starting_worker_rescues_before_it_is_ready(url: str, family: Family) -> None:
-    """What a dead process held is pending and unspent when `start_processing` returns."""
+    """All that a dead process held is pending and unspent when `start_processing` returns."""
+    count = 2 * BATCH + 1  # it takes several transactions
     async with JobQueueService(url) as queue:
-        dying = await family.worker(url, lease=LONG_LEASE_S, concurrency=3)
-        ids = [(await queue.add_job("hold")).id for _ in range(3)]
-        for _ in ids:
+        dying = await family.worker(url, lease=LONG_LEASE_S, concurrency=count)
+        jobs = await queue.add_jobs([NewJob(type="hold") for _ in range(count)])
+        for _ in jobs:
             await dying.expect("started")
         await dying.kill()
-        held = {(await known(queue, id)).status for id in ids}
+        held = {(await known(queue, job.id)).status for job in jobs}
 
         await queue.start_processing()
 
         assert {JobStatus.PROCESSING} == held
-        for id in ids:
-            job = await known(queue, id)
+        for job in await queue.get_jobs(limit=count):
             assert (job.status, job.attempts, job.crashes) == (JobStatus.PENDING, 0, 1)
-        assert len(await queue.workers()) == 1
+        assert 1 == len(await queue.workers())
 
 
 async def test_each_held_job_is_charged_once_and_then_run_alone(url: str, family: Family) -> None:

@@ -4,8 +4,9 @@ import asyncio
 from collections import Counter
 from pathlib import Path
 
-from durably import JobQueueService
 from tests.processes.support import Family, rows, until, until_blocked
+
+from durably import JobQueueService
 
 PROCESSES = 8
 TURNS = 4000
@@ -47,6 +48,18 @@ async def test_commits_are_shared_fairly(url: str, family: Family) -> None:
     shares = [count for (count,) in rows(url, "SELECT count(*) FROM durably_jobs GROUP BY type")]
     assert len(shares) == PROCESSES
     assert min(shares) >= max(shares) / 2
+
+
+async def test_a_new_store_may_be_opened_by_many_at_once(url: str, family: Family) -> None:
+    """Processes that start together on no file at all agree on one."""
+    children = [family.start("producer", url) for _ in range(PROCESSES)]
+    for child in children:
+        child.tell("go")
+    for child in children:
+        await child.expect("ready")
+
+    assert [0] * PROCESSES == await asyncio.gather(*(child.end() for child in children))
+    assert [("ok",)] == rows(url, "PRAGMA integrity_check")
 
 
 async def test_a_holder_that_is_killed_passes_the_turn_on(family: Family, tmp_path: Path) -> None:

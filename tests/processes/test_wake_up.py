@@ -1,7 +1,8 @@
 """What one process does reaches the others at once, not at their processing interval."""
 
-from durably import JobQueueService, JobStatus
 from tests.processes.support import LONG_S, Family
+
+from durably import JobQueueService, JobStatus
 
 INTERVAL_S = 600.0
 """Of the worker: had it to look by itself, no test would see the end."""

@@ -96,7 +96,7 @@ def test_an_error_inside_passes_the_turn_on(folder: Path) -> None:
 
     with pytest.raises(ZeroDivisionError), mine:
         raise ZeroDivisionError
-    entered = start(lambda: other.__enter__())
+    entered = start(other.__enter__)
     entered.join(LONG_S)
 
     assert not entered.is_alive()

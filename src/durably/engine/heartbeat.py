@@ -8,9 +8,10 @@ from durably.domain.clock import Clock
 from durably.store import Store
 
 _log = logging.getLogger("durably")
+_BEAT = 0.1
 _RENEW_AT = 1 / 3
 _GIVE_UP_AT = 0.9
-"""Shares of the lease: when it is renewed, and when handlers are stopped before it ends."""
+"""Shares of the lease: how often to look, when to renew, when to stop handlers before it ends."""
 
 
 class Heartbeat:
@@ -33,10 +34,11 @@ class Heartbeat:
         self._lock = threading.Lock()
         self._renewed_at = clock.monotonic()
         self._holding = False
+        self._asked_at: float | None = None
         # Two threads: a renewal that hangs must not hide that the lease runs out.
         self._tickers = (
-            clock.every(lease / 10, self.beat, f"durably-heartbeat-{worker}"),
-            clock.every(lease / 10, self.watch, f"durably-watch-{worker}"),
+            clock.every(lease * _BEAT, self.beat, f"durably-heartbeat-{worker}"),
+            clock.every(lease * _BEAT, self.watch, f"durably-watch-{worker}"),
         )
 
     def claimed(self, asked_at: float) -> None:
@@ -51,15 +53,19 @@ class Heartbeat:
             self._holding = False
 
     def beat(self) -> None:
-        """Renew if it is time."""
+        """Renew if it is time; say so when it can no longer be done in time."""
         started = self._clock.monotonic()
         if self._age() < self._lease * _RENEW_AT:
             return
+        self._asked_at = started
         try:
             alive = self._store.renew(self._worker)
-        except Exception:  # noqa: BLE001  # whatever it is, `watch` looks after the lease
+        except Exception:  # noqa: BLE001  # whatever it is, the lease is running out
             _log.exception("worker %s could not renew its leases", self._worker)
+            self._give_up_in_time()
             return
+        finally:
+            self._asked_at = None
         if not alive:
             self._lost()
             return
@@ -67,7 +73,16 @@ class Heartbeat:
             self._renewed_at = max(self._renewed_at, started)
 
     def watch(self) -> None:
-        """Say so when the lease can no longer be renewed in time."""
+        """Give up in time when a renewal hangs.
+
+        One that has just begun may succeed, even after the lease has ended: the machine slept, and
+        nobody has taken the jobs.
+        """
+        asked_at = self._asked_at
+        if asked_at is not None and self._clock.monotonic() - asked_at >= self._lease * _BEAT:
+            self._give_up_in_time()
+
+    def _give_up_in_time(self) -> None:
         if self._age() >= self._lease * _GIVE_UP_AT:
             self._lost()
 

@@ -3,8 +3,9 @@
 import asyncio
 import sys
 
-from durably import JobContext, JobQueueService
 from tests.processes.programs.reporting import orders, say
+
+from durably import JobContext, JobQueueService
 
 
 async def plain(job: JobContext) -> None:

@@ -8,9 +8,10 @@ import sys
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
+from tests.processes.programs.reporting import say
+
 from durably import DurablyError, JobContext, JobQueueService
 from durably.stores.sqlite.locks import Turnstile
-from tests.processes.programs.reporting import say
 
 
 def fork_by_os(child: Callable[[], None]) -> Callable[[], object]:
@@ -121,4 +122,6 @@ if __name__ == "__main__":
     if case == "turnstile":
         fork_in_turnstile(place, way)
     else:
-        asyncio.run({"work": fork_at_work, "use": use_in_child, "open": open_in_children}[case](place, way))
+        asyncio.run(
+            {"work": fork_at_work, "use": use_in_child, "open": open_in_children}[case](place, way)
+        )

@@ -4,8 +4,9 @@ import asyncio
 import os
 import sys
 
-from durably import JobQueueService
 from tests.processes.programs.reporting import orders, say
+
+from durably import JobQueueService
 
 
 async def main(url: str) -> None:

@@ -5,8 +5,9 @@ import signal
 import sys
 from pathlib import Path
 
-from durably.stores.sqlite.locks import Turnstile
 from tests.processes.programs.reporting import say
+
+from durably.stores.sqlite.locks import Turnstile
 
 
 def take_turns(folder: Path, number: int, total: int) -> None:

@@ -8,16 +8,18 @@ import signal
 import sys
 from typing import Any
 
-from durably import JobContext, JobQueueService
 from tests.processes.programs.reporting import orders, say
+
+from durably import JobContext, JobQueueService
 
 
 class Handlers:
     def __init__(self, queue: JobQueueService) -> None:
         self._queue = queue
+        self._has_frozen = False
         for handler in (self.quick, self.hold, self.beside, self.exits, self.crashes):
             queue.register_handler(handler.__name__, handler)
-        for handler in (self.dies_ahead, self.freezes, self.freezes_and_holds):
+        for handler in (self.dies_ahead, self.freezes, self.freezes_and_holds, self.naps):
             queue.register_handler(handler.__name__, handler)
 
     async def quick(self, job: JobContext) -> int:
@@ -64,9 +66,16 @@ class Handlers:
             await self.hold(job)
         return os.getpid()
 
+    async def naps(self, job: JobContext) -> int:
+        """Stop the process at first; go on for a while when it goes on."""
+        self._freeze(job)
+        await asyncio.sleep(0.5)
+        return os.getpid()
+
     def _freeze(self, job: JobContext) -> bool:
-        if job.crashes > 0:
+        if job.crashes > 0 or self._has_frozen:
             return False
+        self._has_frozen = True
         say("freezing", id=job.id)
         os.kill(os.getpid(), signal.SIGSTOP)
         return True

@@ -21,7 +21,7 @@ import msgspec
 
 from durably.domain.claiming import Claim
 from durably.domain.clock import Clock, SystemClock
-from durably.domain.errors import StoreBusyError, StoreClosedError, StoreError
+from durably.domain.errors import StoreBusyError, StoreClosedError
 from durably.domain.job import STATES_OF, Draft, Job, JobStatus, Progress, State
 from durably.domain.outcome import NO_CHANGES, Changes, Event, Lease, Outcome, Record
 from durably.store import (
