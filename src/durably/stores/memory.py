@@ -111,7 +111,8 @@ class MemoryStore:
         self._late_outcomes = 0
         self._records: dict[tuple[str, str], tuple[int, str]] = {}
         self._events: list[tuple[int, int, str, str, str]] = []
-        self._notices: list[Notice] = []
+        self._told: set[NoticeKind] = set()
+        self._finished: list[str] = []
 
     async def open(self) -> None:
         """See `Store.open`."""
@@ -312,7 +313,7 @@ class MemoryStore:
         with self._transaction() as now:
             record = self._known(job_id)
             self._change(record, transitions.request_cancel, now)
-            self._notices.append(Notice(NoticeKind.CONTROL))
+            self._told.add(NoticeKind.CONTROL)
             return record.to_job()
 
     async def retry(self, job_id: str, payload: str | None = None) -> Job:
@@ -333,7 +334,7 @@ class MemoryStore:
         """See `Store.pause`."""
         with self._transaction():
             (self._paused.add if paused else self._paused.discard)(queue)
-            self._notices.append(Notice(NoticeKind.CONTROL))
+            self._told.add(NoticeKind.CONTROL)
 
     async def paused(self) -> frozenset[str]:
         """See `Store.paused`."""
@@ -410,8 +411,12 @@ class MemoryStore:
         self._check_open()
         with self._lock:
             yield self._clock.now_us()
-        if self._notices:
-            notices, self._notices = self._notices, []
+        notices = [Notice(kind) for kind in self._told]
+        if self._finished:
+            notices.append(Notice(NoticeKind.FINISHED, tuple(self._finished)))
+        if notices:
+            self._told.clear()
+            self._finished.clear()
             # Listeners hear of it after the operation has returned, as with every other store.
             asyncio.get_running_loop().call_soon(self._tell, notices)
 
@@ -453,14 +458,14 @@ class MemoryStore:
         place = (record.ready_at, record.seq)
         if record.state == State.SCHEDULED:
             heapq.heappush(self._scheduled, place)
-            self._notices.append(Notice(NoticeKind.READY))
+            self._told.add(NoticeKind.READY)
         elif record.state == State.READY:
             lane = (record.queue, record.type, record.suspect, record.priority)
             heapq.heappush(self._lanes[lane], place)
-            self._notices.append(Notice(NoticeKind.READY))
+            self._told.add(NoticeKind.READY)
         final = transitions.is_final(record)
         if final:
-            self._notices.append(Notice(NoticeKind.FINISHED, (record.id,)))
+            self._finished.append(record.id)
         if record.unique_key is not None:
             key = (record.type, record.unique_key)
             if not final:
@@ -585,7 +590,7 @@ class MemoryStore:
             self._insert(draft, now)
         for record in _live(self._by_id.get(job_id) for job_id in changes.cancel):
             self._change(record, transitions.request_cancel, now)
-            self._notices.append(Notice(NoticeKind.CONTROL))
+            self._told.add(NoticeKind.CONTROL)
 
     def _known(self, job_id: str) -> JobRecord:
         record = self._by_id.get(job_id)
