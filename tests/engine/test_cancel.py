@@ -4,6 +4,7 @@ import asyncio
 import threading
 from typing import Any
 
+import msgspec
 import pytest
 from tests.engine.support import happened, until
 
@@ -18,7 +19,8 @@ from durably import (
     Snooze,
     SyncJobContext,
 )
-from durably.store import Store
+from durably.store import Exchanged, Store
+from durably.stores.memory import MemoryStore
 
 
 async def start(queue: JobQueueService, handler: Any) -> Job:
@@ -285,6 +287,38 @@ async def test_a_final_job_cannot_be_cancelled(queue: JobQueueService) -> None:
             await queue.cancel_job(job.id)
 
         assert await queue.get_job(job.id) == job
+
+
+class CancelsAtOnce(MemoryStore):
+    """Somebody cancels each job between its claim and its first step."""
+
+    async def exchange(self, worker: int, **options: Any) -> Exchanged:
+        result = await super().exchange(worker, **options)
+        ids = tuple(claimed.lease.job_id for claimed in result.claimed)
+        for job_id in ids:
+            await self.cancel(job_id)
+        return msgspec.structs.replace(result, cancel=(*result.cancel, *ids))
+
+
+@pytest.mark.parametrize("in_thread", [False, True])
+async def test_a_cancel_before_the_first_step(in_thread: bool) -> None:
+    """The handler never starts; the job is cancelled and its slot free."""
+    ran: list[str] = []
+
+    async def on_loop(job: JobContext) -> None:
+        ran.append(job.id)
+
+    def thread(job: SyncJobContext) -> None:
+        ran.append(job.id)
+
+    async with JobQueueService(CancelsAtOnce()) as queue:
+        queue.register_handler("a", thread if in_thread else on_loop)
+        await queue.start_processing()
+        for _ in range(3):
+            done = await queue.wait((await queue.add_job("a")).id, timeout=5)
+
+            assert done.status is JobStatus.CANCELLED
+    assert ran == []
 
 
 async def test_many_at_once_while_they_run(url: str) -> None:

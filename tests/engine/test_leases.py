@@ -1,6 +1,7 @@
 """Promises P3 and P4 within reach of one test: fencing, lost leases, a blocked event loop."""
 
 import asyncio
+import contextlib
 import subprocess
 import sys
 import threading
@@ -20,7 +21,8 @@ from durably import (
     SyncJobContext,
 )
 from durably.engine import worker
-from durably.store import Store
+from durably.store import Exchanged, Store
+from durably.stores.memory import MemoryStore
 
 THIEF = """
 import asyncio, sys
@@ -189,6 +191,80 @@ async def test_a_lost_lease_costs_no_job(
         done = await queue.wait(job.id, timeout=LONG_S)
 
     assert (done.status, done.result, done.attempts) == (JobStatus.COMPLETED, "run 2", 1)
+
+
+class SlowReplies(MemoryStore):
+    """Answers late: much happens while an exchange is on its way."""
+
+    async def exchange(self, worker: int, **options: Any) -> Exchanged:
+        result = await super().exchange(worker, **options)
+        await asyncio.sleep(0.02)
+        return result
+
+
+async def test_a_lease_lost_during_an_exchange_costs_no_job(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The handler ends while the worker waits for the store; the job is run again all the same."""
+    running, told = asyncio.Event(), asyncio.Event()
+
+    async def handler(job: JobContext) -> str:
+        if running.is_set():
+            return "again"
+        running.set()
+        try:
+            await asyncio.Event().wait()
+        finally:
+            told.set()
+        return "never"
+
+    def fail(_: int) -> bool:
+        raise StoreBusyError("the disk is gone")
+
+    store = SlowReplies()
+    async with JobQueueService(store, lease=0.3, processing_interval=0.001) as queue:
+        queue.register_handler("a", handler)
+        await queue.start_processing()
+        with monkeypatch.context() as patch:
+            patch.setattr(store, "renew", fail)
+            job = await queue.add_job("a")
+            await happened(running)
+            await happened(told)
+        done = await queue.wait(job.id, timeout=LONG_S)
+
+    assert (done.status, done.result, done.attempts) == (JobStatus.COMPLETED, "again", 1)
+
+
+async def test_a_cancelled_job_of_a_dead_worker_is_not_run_again(
+    store: Store, eager_rescue: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It was asked to cancel and its worker fell silent: rescued, it is cancelled."""
+    monkeypatch.setattr(store, "renew", lambda _: True)
+    running, go = asyncio.Event(), asyncio.Event()
+    ran: list[str] = []
+
+    async def silent(job: JobContext) -> None:
+        running.set()
+        while not go.is_set():
+            with contextlib.suppress(asyncio.CancelledError):
+                await go.wait()
+
+    async def eager(job: JobContext) -> None:
+        ran.append(job.id)
+
+    async with JobQueueService(store, lease=0.2) as one, JobQueueService(store) as two:
+        one.register_handler("a", silent)
+        two.register_handler("a", eager)
+        await one.start_processing()
+        job = await one.add_job("a")
+        await happened(running)
+        asked = await two.cancel_job(job.id)
+        await two.start_processing()
+        done = await two.wait(job.id, timeout=LONG_S)
+        go.set()
+
+    assert (asked.status, asked.cancelled) == (JobStatus.PROCESSING, True)
+    assert (done.status, done.crashes, ran) == (JobStatus.CANCELLED, 1, [])
 
 
 async def test_a_job_far_longer_than_the_lease_runs_once(store: Store, eager_rescue: None) -> None:

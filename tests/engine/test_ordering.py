@@ -6,6 +6,7 @@ import time
 from collections.abc import Awaitable, Callable
 
 import pytest
+from tests.engine.support import happened
 
 from durably import JobContext, JobPriority, JobQueueService, JobStatus, NewJob, RetryPolicy
 from durably.store import Store
@@ -280,6 +281,46 @@ async def test_jobs_claimed_ahead_hold_a_critical_one_up_for_20_ms_at_most(
     assert ahead <= slots * (1 + 0.020 / slow), f"{ahead} jobs ran first, {waited:.3f} s"
 
 
+async def test_a_critical_job_takes_the_first_slot_that_is_free() -> None:
+    """Also when long jobs have been claimed ahead for that slot."""
+    gates = [asyncio.Event(), asyncio.Event()]
+    waiting: list[asyncio.Event] = []
+    both = asyncio.Event()
+    seen: list[str] = []
+    two_more = asyncio.Event()
+
+    async def quick(job: JobContext) -> None: ...
+
+    async def gate(job: JobContext) -> None:
+        waiting.append(gates[job.payload])
+        if len(waiting) == 2:
+            both.set()
+        await gates[job.payload].wait()
+
+    async def note(job: JobContext) -> None:
+        seen.append(job.type)
+        if len(seen) == 2:
+            two_more.set()
+        await asyncio.sleep(0.2)
+
+    async with JobQueueService("memory://", concurrency=2) as queue:
+        for name, handler in (("quick", quick), ("gate", gate), ("long", note), ("urgent", note)):
+            queue.register_handler(name, handler)
+        await queue.add_jobs([NewJob("quick")] * 3000 + [NewJob("gate", 0), NewJob("gate", 1)])
+        await queue.add_jobs([NewJob("long")] * 400)
+        await queue.start_processing()
+        await happened(both)
+        await queue.add_job("urgent", priority=JobPriority.CRITICAL)
+        # The worker is told of it at its next step, well before the 20 ms are over.
+        await asyncio.sleep(0.004)
+        for event in gates:
+            event.set()
+        await happened(two_more)
+        await queue.shutdown(0)
+
+    assert seen[0] == "urgent"
+
+
 async def test_a_job_claimed_ahead_shows_as_pending_and_is_returned_at_stop(store: Store) -> None:
     """No attempt is spent on what has not started; after a stop others can run it at once."""
     go = asyncio.Event()
@@ -352,6 +393,21 @@ async def test_with_aging_priority_still_counts(aging: JobQueueService) -> None:
         await finish(queue, [job.id for job in jobs])
 
     assert order.seen == ["high", "low"]
+
+
+async def test_aging_orders_what_is_claimed_ahead_too(url: str) -> None:
+    """With several slots and a learnt pace, old LOW jobs still go before new CRITICAL ones."""
+    order = Order()
+    async with JobQueueService(url, aging=0.02, concurrency=2) as queue:
+        queue.register_handler("a", order)
+        await queue.add_jobs([NewJob("a", "quick", priority=JobPriority.LOW)] * 1500)
+        jobs = await queue.add_jobs([NewJob("a", "old", priority=JobPriority.LOW)] * 20)
+        await asyncio.sleep(0.1)
+        jobs += await queue.add_jobs([NewJob("a", "new", priority=JobPriority.CRITICAL)] * 20)
+        await queue.start_processing()
+        await finish(queue, [job.id for job in jobs])
+
+    assert order.seen == ["quick"] * 1500 + ["old"] * 20 + ["new"] * 20
 
 
 async def _first_of_old_low_and_new_critical(queue: JobQueueService) -> object:

@@ -1,5 +1,6 @@
 """A process stops for longer than its lease, then goes on: what it still says is refused."""
 
+import asyncio
 import os
 import signal
 from pathlib import Path
@@ -11,32 +12,56 @@ from durably import JobContext, JobQueueService, JobStatus, SystemClock
 LEASE_S = 1.0
 
 
-async def by_this_process(job: JobContext) -> int:
-    job.changes.emit("finished", job.id, None)
-    return os.getpid()
+class Rescuer:
+    """Does in this process what was begun in another: `id` is taken over, and ends when told."""
 
+    def __init__(self, queue: JobQueueService, frozen: Child) -> None:
+        self.id = ""
+        self.end = asyncio.Event()
+        self._queue = queue
+        self._frozen = frozen
+        self._started = asyncio.Event()
 
-def open_files(pid: int) -> list[str]:
-    return [str(entry.readlink()) for entry in Path(f"/proc/{pid}/fd").iterdir()]
+    async def take_over(self, kind: str) -> None:
+        """Let the child stop itself in a job of *kind*, and begin the job here."""
+        self.id = (await self._queue.add_job(kind)).id
+        await self._frozen.expect("freezing", id=self.id)
+        self._queue.register_handler(kind, self)
+        await self._queue.start_processing()
+        async with asyncio.timeout(LONG_S):
+            await self._started.wait()
 
+    async def __call__(self, job: JobContext) -> int:
+        job.changes.emit("finished", job.id, None)
+        self._started.set()
+        await self.end.wait()
+        return os.getpid()
 
-async def taken_over(queue: JobQueueService, frozen: Child, kind: str) -> str:
-    """Let *frozen* stop itself in a job of *kind*, and this process do the job; its id."""
-    job = await queue.add_job(kind)
-    await frozen.expect("freezing", id=job.id)
-    queue.register_handler(kind, by_this_process)
-    await queue.start_processing()
-    job = await queue.wait(job.id, timeout=LONG_S)
-    assert (job.status, job.result, job.crashes) == (JobStatus.COMPLETED, os.getpid(), 1)
-    return job.id
+    async def finished(self) -> None:
+        """The job was completed once, by this process."""
+        self.end.set()
+        job = await self._queue.wait(self.id, timeout=LONG_S)
+        assert (job.status, job.result) == (JobStatus.COMPLETED, os.getpid())
+        assert (job.attempts, job.crashes) == (1, 1)
+        assert [self.id] == [event.subject for event in await self._queue.get_events()]
+
+    async def child_works_on(self) -> None:
+        """A job that only the child has a handler for is done; it has registered anew."""
+        job = await self._queue.wait((await self._queue.add_job("quick")).id, timeout=LONG_S)
+        assert (job.result, job.attempts) == (self._frozen.pid, 1)
+        registered = {worker.info.pid for worker in await self._queue.workers()}
+        assert {self._frozen.pid, os.getpid()} == registered
+        open_files = Path(f"/proc/{self._frozen.pid}/fd").iterdir()
+        assert 1 == len([name for name in map(os.readlink, open_files) if "/worker-" in name])
+        assert 0 == await self._frozen.end()
 
 
 async def test_a_late_outcome_is_refused_and_counted(url: str, family: Family) -> None:
-    """A process that wakes after another has done its job changes nothing, and works on."""
+    """A process that wakes while another does its job ends nothing, and works on."""
     async with JobQueueService(url) as queue:
         frozen = await family.worker(url, lease=LEASE_S)
-        id = await taken_over(queue, frozen, "freezes")
-        before = await queue.get_job(id)
+        rescuer = Rescuer(queue, frozen)
+        await rescuer.take_over("freezes")
 
         frozen.signal(signal.SIGCONT)
 
@@ -44,29 +69,25 @@ async def test_a_late_outcome_is_refused_and_counted(url: str, family: Family) -
             return (await queue._store.stats()).late_outcomes == 1
 
         await until(is_refused)
-        assert await queue.get_job(id) == before
-        assert [id] == [event.subject for event in await queue.get_events()]
-        # It has registered anew: a job that only it has a handler for is done.
-        job = await queue.wait((await queue.add_job("quick")).id, timeout=LONG_S)
-        assert (job.result, job.attempts) == (frozen.pid, 1)
-        assert {frozen.pid, os.getpid()} == {w.info.pid for w in await queue.workers()}
-        assert 1 == len([name for name in open_files(frozen.pid) if "/worker-" in name])
-        assert await frozen.end() == 0
+        job = await queue.get_job(rescuer.id)
+        assert job is not None
+        assert job.status == JobStatus.PROCESSING
+        await rescuer.finished()
+        await rescuer.child_works_on()
 
 
 async def test_a_handler_that_goes_on_is_told(url: str, family: Family) -> None:
-    """The async handler of a lost lease is cancelled with `cancelled` set, and nothing is recorded."""
+    """The async handler of a lost lease is cancelled with `cancelled` set; nothing is recorded."""
     async with JobQueueService(url) as queue:
         frozen = await family.worker(url, lease=LEASE_S)
-        id = await taken_over(queue, frozen, "freezes_and_holds")
+        rescuer = Rescuer(queue, frozen)
+        await rescuer.take_over("freezes_and_holds")
 
         frozen.signal(signal.SIGCONT)
 
-        assert (await frozen.expect("interrupted", id=id))["cancelled"]
-        job = await queue.wait((await queue.add_job("quick")).id, timeout=LONG_S)
-        assert job.result == frozen.pid
-        assert [id] == [event.subject for event in await queue.get_events()]
-        assert await frozen.end() == 0
+        assert (await frozen.expect("interrupted", id=rescuer.id))["cancelled"]
+        await rescuer.finished()
+        await rescuer.child_works_on()
 
 
 async def test_who_sleeps_through_its_lease_unnoticed_goes_on(url: str, family: Family) -> None:

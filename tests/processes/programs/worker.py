@@ -27,7 +27,7 @@ class Handlers:
 
     async def hold(self, job: JobContext) -> None:
         """Run until interrupted."""
-        say("started", id=job.id, crashes=job.crashes)
+        say("started", id=job.id)
         try:
             await asyncio.Event().wait()
         except asyncio.CancelledError:
@@ -35,18 +35,15 @@ class Handlers:
             raise
 
     async def beside(self, job: JobContext) -> None:
-        """Long enough to be there when a neighbour ends the process."""
-        say("started", id=job.id, crashes=job.crashes)
-        await asyncio.sleep(0.1)
+        """Be there when a neighbour ends the process; after that let others come and go."""
+        await asyncio.sleep(0.15 if job.crashes else 0.05)
 
     async def exits(self, job: JobContext) -> None:
-        say("started", id=job.id, crashes=job.crashes)
-        await asyncio.sleep(0.05)
+        await asyncio.sleep(0.02)
         os._exit(1)
 
     async def crashes(self, job: JobContext) -> None:
-        say("started", id=job.id, crashes=job.crashes)
-        await asyncio.sleep(0.05)
+        await asyncio.sleep(0.02)
         ctypes.string_at(0)
 
     async def dies_ahead(self, job: JobContext) -> None:
