@@ -78,6 +78,12 @@ async def test_nothing_works_while_it_is_closed(url: str) -> None:
             await queue.add_job("a")
         with pytest.raises(StoreClosedError):
             await queue.start_processing()
+        for call in (queue.get_jobs, queue.get_stats, queue.cleanup):
+            with pytest.raises(StoreClosedError):
+                await call()
+        for look in (queue.get_job, queue.cancel_job, queue.explain, queue.wait):
+            with pytest.raises(StoreClosedError):
+                await look("unknown")
         assert not queue.is_processing
 
     await refused()

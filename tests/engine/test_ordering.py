@@ -312,7 +312,7 @@ async def test_a_critical_job_takes_the_first_slot_that_is_free() -> None:
         await happened(both)
         await queue.add_job("urgent", priority=JobPriority.CRITICAL)
         # The worker is told of it at its next step, well before the 20 ms are over.
-        await asyncio.sleep(0.004)
+        await asyncio.sleep(0.01)
         for event in gates:
             event.set()
         await happened(two_more)

@@ -5,11 +5,21 @@ import itertools
 import time
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pytest
 from tests.engine.support import happened, until
 
-from durably import JobContext, JobQueueService, JobStatus, NewJob, Retry, RetryPolicy, Snooze
+from durably import (
+    JobContext,
+    JobQueueService,
+    JobStatus,
+    NewJob,
+    Retry,
+    RetryPolicy,
+    Snooze,
+    StoreBusyError,
+)
 from durably.store import Store
 
 SLOW = 60.0
@@ -220,3 +230,27 @@ async def test_two_services_on_one_file_wake_each_other(sqlite_url: str) -> None
         done = await producer.wait(second.id, timeout=PROMPT_S)
 
     assert done.result == 2
+
+
+async def test_a_store_that_fails_once_is_asked_again_soon(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An outcome that could not be recorded is not kept back for a whole interval."""
+    failures: list[str] = []
+    exchange: Any = store.exchange
+
+    async def fails_with_the_first_outcome(*args: Any, **options: Any) -> Any:
+        if options.get("outcomes") and not failures:
+            failures.append("failed")
+            raise StoreBusyError("locked by a backup")
+        return await exchange(*args, **options)
+
+    monkeypatch.setattr(store, "exchange", fails_with_the_first_outcome)
+    async with JobQueueService(store, processing_interval=SLOW) as queue:
+        queue.register_handler("echo", echo)
+        await queue.start_processing()
+        done = await queue.wait((await queue.add_job("echo", 1)).id, timeout=2 * PROMPT_S)
+        again = await queue.wait((await queue.add_job("echo", 2)).id, timeout=PROMPT_S)
+
+    assert failures == ["failed"]
+    assert (done.result, done.attempts, again.result) == (1, 1, 2)

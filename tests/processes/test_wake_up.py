@@ -45,3 +45,14 @@ async def test_a_pause_is_lifted_in_every_process(url: str, family: Family) -> N
         await queue.resume("b")
 
         assert (await queue.wait(held.id, timeout=LONG_S)).result == worker.pid
+
+
+async def test_a_delayed_job_is_run_by_another_process(url: str, family: Family) -> None:
+    """A worker learns of a job scheduled elsewhere, and runs it when its time has come."""
+    async with JobQueueService(url) as queue:
+        worker = await family.worker(url, processing_interval=INTERVAL_S)
+        await queue.wait((await queue.add_job("quick")).id, timeout=LONG_S)
+
+        job = await queue.add_job("quick", delay=0.2)
+
+        assert (await queue.wait(job.id, timeout=LONG_S)).result == worker.pid
