@@ -19,8 +19,10 @@ from durably import (
     LeaseLostError,
     NewJob,
     Retry,
+    StoreBusyError,
     StoreError,
 )
+from durably.store import Store
 from durably.stores.sqlite import transaction
 
 
@@ -531,3 +533,23 @@ async def test_other_connections_are_refused(tmp_path: Path, sqlite_queue: JobQu
             await queue.add_job("order", connection=object())
 
     assert await sqlite_queue.get_jobs() == []
+
+
+async def test_inside_a_block_one_may_look_but_not_write(store: Store) -> None:
+    """On every store alike: reads answer, other writes of the service are refused and name `tx`."""
+    seen: list[object] = []
+
+    async with JobQueueService(store) as queue:
+
+        async def handler(job: JobContext) -> None:
+            async with job.complete():
+                seen.append((await queue.get_stats()).total_jobs)
+                with pytest.raises(StoreBusyError, match="tx"):
+                    await queue.add_job("other")
+
+        queue.register_handler("a", handler)
+        await queue.start_processing()
+        job = await queue.wait((await queue.add_job("a")).id, timeout=5)
+
+    assert (job.status, job.error) == (JobStatus.COMPLETED, None)
+    assert seen == [1]

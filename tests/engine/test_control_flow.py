@@ -395,3 +395,10 @@ async def test_the_services_add_job_in_a_handler_is_independent(queue: JobQueueS
     await run(queue, handler)
 
     assert await children(queue) == [1, 2]
+
+
+@pytest.mark.parametrize("control", [Retry, Fail, Cancel])
+def test_a_reason_that_is_no_text_is_refused(control: type[Exception]) -> None:
+    """`Retry(5)` is no delay of 5 s: it says so instead of dropping it."""
+    with pytest.raises(TypeError, match=r"reason must be a str .* got 5"):
+        control(5)

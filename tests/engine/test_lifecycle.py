@@ -442,7 +442,7 @@ async def test_a_handler_that_swallows_its_cancellation_keeps_nobody(store: Stor
 
 
 async def test_a_thread_that_goes_on_is_fenced(store: Store) -> None:
-    """Shutdown does not wait for it; its job is returned and its result refused."""
+    """Shutdown does not wait for it; it keeps its job until the service is closed, no longer."""
     go, running = threading.Event(), asyncio.Event()
     loop = asyncio.get_running_loop()
     told: list[bool] = []
@@ -466,7 +466,10 @@ async def test_a_thread_that_goes_on_is_fenced(store: Store) -> None:
             job = await one.add_job("a")
             await happened(running)
             assert await one.shutdown(0.05) == 1
-            returned = await two.get_job(job.id)
+            kept = await two.get_job(job.id)
+            assert kept is not None
+            assert kept.status is JobStatus.PROCESSING
+        returned = await two.get_job(job.id)
         await two.start_processing()
         done = await two.wait(job.id, timeout=5)
         go.set()
@@ -595,3 +598,31 @@ async def test_the_default_shutdown_outlasts_a_quick_job(queue: JobQueueService)
     done = await queue.get_job(job.id)
     assert done is not None
     assert done.result == "done"
+
+
+async def test_a_thread_that_outlives_a_shutdown_keeps_its_slot(store: Store) -> None:
+    """Started again, a service with one slot does not run a second job, nor the same one, beside it."""
+    go, running = threading.Event(), asyncio.Event()
+    loop = asyncio.get_running_loop()
+    live: list[int] = [0, 0]
+
+    def thread(job: SyncJobContext) -> None:
+        live[0] += 1
+        live[1] = max(live)
+        loop.call_soon_threadsafe(running.set)
+        go.wait(10)
+        live[0] -= 1
+
+    async with JobQueueService(store) as queue:
+        queue.register_handler("a", thread)
+        await queue.start_processing()
+        jobs = [await queue.add_job("a") for _ in range(2)]
+        await happened(running)
+        assert await queue.shutdown(0.05) == 1
+        await queue.start_processing()
+        go.set()
+        ended = [await queue.wait(job.id, timeout=5) for job in jobs]
+
+    assert [JobStatus.COMPLETED] * 2 == [job.status for job in ended]
+    assert [1, 1] == [job.attempts for job in ended]
+    assert live == [0, 1]

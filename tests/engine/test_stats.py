@@ -114,9 +114,9 @@ async def test_counts_are_right_after_everything_that_can_happen(queue: JobQueue
 
 async def test_a_scheduled_job_that_is_due_is_not_scheduled(queue: JobQueueService) -> None:
     """Once its time has come it is only pending."""
-    await queue.add_job("a", delay=0.02)
+    await queue.add_job("a", delay=0.3)
     before = await queue.get_stats()
-    await asyncio.sleep(0.03)
+    await asyncio.sleep(0.31)
     after = await queue.get_stats()
 
     assert (before.pending_jobs, before.scheduled_jobs) == (1, 1)

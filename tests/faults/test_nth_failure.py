@@ -379,7 +379,8 @@ def live(scenario: Scenario, url: str, clock: VirtualClock, plan: Plan) -> Fault
                 task.cancel()
             await asyncio.gather(*left, return_exceptions=True)
         finally:
-            await inner.close()
+            while inner._opened:  # the dead closed nothing
+                await inner.close()
 
     with asyncio.Runner() as runner:
         runner.run(main())

@@ -18,7 +18,7 @@ class Retry(Exception):  # noqa: N818  # a handler raises it to say what to do, 
     """
 
     def __init__(self, reason: str = "retry requested", *, delay: float | None = None) -> None:
-        super().__init__(reason)
+        super().__init__(_check_reason(reason))
         self.delay = None if delay is None else check_seconds("delay", delay)
 
 
@@ -34,14 +34,20 @@ class Cancel(Exception):  # noqa: N818  # see Retry
     """Raised by a handler: the job is no longer wanted; it ends as cancelled."""
 
     def __init__(self, reason: str = "cancelled by its handler") -> None:
-        super().__init__(reason)
+        super().__init__(_check_reason(reason))
 
 
 class Fail(Exception):  # noqa: N818  # see Retry
     """Raised by a handler: permanent failure, no more attempts."""
 
     def __init__(self, reason: str = "failed by its handler") -> None:
-        super().__init__(reason)
+        super().__init__(_check_reason(reason))
+
+
+def _check_reason(reason: object) -> str:
+    if not isinstance(reason, str):
+        raise TypeError(f"reason must be a str (a delay is Retry(delay=5)), got {reason!r}")
+    return reason
 
 
 LONGEST_DELAY = 3_155_760_000.0

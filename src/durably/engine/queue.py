@@ -98,6 +98,7 @@ class JobQueueService:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._waiting: dict[str, list[asyncio.Event]] = {}
         self._changing = asyncio.Lock()
+        self._left_behind = False
         self._alone = threading.Lock()
 
     async def __aenter__(self) -> Self:
@@ -117,7 +118,9 @@ class JobQueueService:
     ) -> None:
         """`shutdown`, then close the store."""
         try:
-            await self.shutdown()
+            # Who has been waited for once is not waited for again.
+            await self.shutdown(0.0 if self._left_behind else 30.0)
+            await self._end_worker()
         finally:
             self._loop = None
             self._unsubscribe()
@@ -453,6 +456,7 @@ class JobQueueService:
                 if self._loop is None:
                     raise StoreClosedError("the service is not open: use `async with`")
                 self._worker = await self._start_worker()
+            self._left_behind = False
             self._worker.resume()
 
     async def stop_processing(self) -> None:
@@ -464,8 +468,10 @@ class JobQueueService:
     async def shutdown(self, timeout: float = 30.0) -> int:
         """Take no new jobs, let running ones finish, return the rest; how many were still running.
 
-        After *timeout* seconds async handlers are cancelled. Jobs that did not finish are returned
-        unspent; a thread that goes on can record nothing any more. The store stays open.
+        After *timeout* seconds async handlers are cancelled and their jobs returned unspent. A
+        thread cannot be stopped: it keeps its job, and its slot, until it ends or the service is
+        closed; then the job is returned and the thread can record nothing any more. The store
+        stays open.
         """
         check_seconds("timeout", timeout)
         async with self._changing:
@@ -473,13 +479,19 @@ class JobQueueService:
             if self._worker is not None:
                 await self._worker.pause()
                 left = await self._worker.drain(timeout)
-                if self._pruner is not None:
-                    await self._pruner.stop()
-                self._handlers.changed = lambda: None
-                await self._worker.end()
-                self._worker = None
+                self._left_behind = self._worker.running_threads > 0
+                if not self._left_behind:
+                    await self._end_worker()
             await self._prune_quietly()
             return left
+
+    async def _end_worker(self) -> None:
+        if self._worker is not None:
+            if self._pruner is not None:
+                await self._pruner.stop()
+            self._handlers.changed = lambda: None
+            await self._worker.end()
+            self._worker = None
 
     async def _start_worker(self) -> Worker:
         worker = Worker(

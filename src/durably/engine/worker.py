@@ -27,6 +27,8 @@ from durably.store import Claimed, Exchanged, Notice, NoticeKind, Refusal, Store
 
 _log = logging.getLogger("durably")
 RESCUE_INTERVAL_S = 2.0
+TRY_AGAIN_S = 1.0
+"""How long a worker waits at most after its store has failed."""
 CANCEL_GRACE_S = 1.0
 """How long a cancelled handler may take to end at shutdown."""
 _FINAL = (OutcomeKind.COMPLETED, OutcomeKind.FAILED, OutcomeKind.CANCELLED)
@@ -126,6 +128,11 @@ class Worker:
     def running(self) -> int:
         """How many handlers run."""
         return len(self._running)
+
+    @property
+    def running_threads(self) -> int:
+        """How many of them run in threads, which cannot be stopped."""
+        return sum(not attempt.cancellable for attempt in self._running.values())
 
     def resume(self) -> None:
         """Take new jobs."""
@@ -227,13 +234,14 @@ class Worker:
             try:
                 await self._exchange()
             except Exception as error:  # noqa: BLE001  # nothing may end the loop
+                pause = min(self._interval, TRY_AGAIN_S)
                 if isinstance(error, StoreError):
-                    _log.warning("%s; trying again in %g s", error, self._interval)
+                    _log.warning("%s; trying again in %g s", error, pause)
                 else:
                     _log.exception("the worker stumbled; it goes on")
-                self._unsure = self._ask = True
+                self._unsure = self._ask = self._announce = True
                 await self._end_round()
-                await self._clock.wait(self._ending, self._interval)
+                await self._clock.wait(self._ending, pause)
                 self._wake.set()
             else:
                 await self._end_round()

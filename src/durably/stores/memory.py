@@ -11,6 +11,7 @@ import threading
 from collections import Counter, defaultdict
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Any, NoReturn
 
@@ -21,6 +22,7 @@ from durably.domain.claiming import Candidate, Claim, Lane, candidate, choose
 from durably.domain.clock import Clock, SystemClock
 from durably.domain.errors import (
     JobNotFoundError,
+    StoreBusyError,
     StoreClosedError,
     UniqueKeyTakenError,
     VersionConflictError,
@@ -66,6 +68,7 @@ from durably.store import (
 )
 
 RESCUE_BATCH = 500
+_inside_complete: ContextVar[object] = ContextVar("durably_memory_complete", default=None)
 
 _LaneKey = tuple[str, str, bool, int]
 """Queue, type, suspect, priority."""
@@ -223,7 +226,11 @@ class MemoryStore:
         """See `Store.complete`: without SQL, all or nothing all the same."""
         with self._transaction():
             self._owned(lease)
-        yield _NoSql()
+        inside = _inside_complete.set(self)
+        try:
+            yield _NoSql()
+        finally:
+            _inside_complete.reset(inside)
         with self._transaction() as now:
             refused = self._record([finish()], now)
         if refused:
@@ -385,7 +392,7 @@ class MemoryStore:
 
     async def stats(self) -> StoreStats:
         """See `Store.stats`."""
-        with self._transaction() as now:
+        with self._transaction(writing=False) as now:
             self._stage(now)
             oldest = (now // 1_000_000 - ACTIVITY_KEPT_S) // ACTIVITY_WINDOW_S
             self._activity = {k: a for k, a in self._activity.items() if k[1] > oldest}
@@ -407,8 +414,12 @@ class MemoryStore:
     # What the operations are made of
 
     @contextmanager
-    def _transaction(self) -> Iterator[int]:
+    def _transaction(self, *, writing: bool = True) -> Iterator[int]:
         self._check_open()
+        if writing and _inside_complete.get() is self:
+            # Where there is SQL such a write would wait for its own block: the same program must
+            # have the same results here.
+            raise StoreBusyError("inside complete() nothing else may be written; use its `tx`")
         with self._lock:
             yield self._clock.now_us()
         notices = [Notice(kind) for kind in self._told]

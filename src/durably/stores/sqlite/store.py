@@ -503,7 +503,8 @@ class SQLiteStore:
 
     async def stats(self) -> StoreStats:
         """See `Store.stats`."""
-        await self._write_if(Session.is_due, Session.stage)
+        if _inside_complete.get() is not self:
+            await self._write_if(Session.is_due, Session.stage)
         return await self._read(lambda session: session.stats())
 
     async def workers(self) -> list[WorkerState]:

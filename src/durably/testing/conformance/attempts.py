@@ -366,14 +366,15 @@ class Attempts:
     ) -> None:
         """After a lost reply the same exchange changes nothing more and refuses nothing."""
         worker, lease = await (reserved if ahead else running)(store)
-        outcome = end(lease, changes=some_changes())
-        await report(store, worker, outcome)
-        once = await look(store, lease)
+        plain = (await (reserved if ahead else running)(store, "plain"))[1]
+        outcomes = [end(lease, changes=some_changes()), end(plain)]
+        await report(store, worker, *outcomes)
+        once = await look(store, lease), await look(store, plain)
         await clock.advance(1)
-        await report(store, worker, outcome)
-        await report(store, worker, outcome, outcome)
+        await report(store, worker, outcomes[1])
+        await report(store, worker, *outcomes, *outcomes)
 
-        assert await look(store, lease) == once
+        assert (await look(store, lease), await look(store, plain)) == once
         assert await all_of_them(store)
         assert (await store.stats()).late_outcomes == 0
         await check_counts(store, clock)
@@ -399,6 +400,22 @@ class Attempts:
         await report(store, worker, failed(lease), completed(lease, "too late"))
 
         assert (await look(store, lease)).status is JobStatus.FAILED
+
+    @of_each_kind
+    async def test_a_later_outcome_of_the_attempt_changes_nothing(
+        self, store: Store, clock: VirtualClock, end: EndOf
+    ) -> None:
+        """Once an attempt has ended, no other report of it, not even of success, is recorded."""
+        worker, lease = await running(store)
+        await report(store, worker, end(lease))
+        once = await look(store, lease)
+        await clock.advance(1)
+        await report(store, worker, completed(lease, "too late"))
+        await report(store, worker, failed(lease, changes=some_changes()))
+
+        assert await look(store, lease) == once
+        assert await nothing_of_them(store)
+        await check_counts(store, clock)
 
     async def test_a_repeated_outcome_does_not_end_the_next_attempt(self, store: Store) -> None:
         """Once the job has been claimed again, the earlier attempt's report is refused."""

@@ -58,7 +58,9 @@ class Claiming:
         same = await add(store)
 
         expected = [early.id, delayed.id, late.id, later.id, same.id]
-        assert expected == await take_ids(store, worker)
+        assert expected[:1] == await take_ids(store, worker, start=1)
+        assert expected[1:3] == await take_ids(store, worker, start=1, reserve=1)
+        assert expected[3:] == await take_ids(store, worker)
 
     async def test_insertion_breaks_ties(self, store: Store) -> None:
         """Jobs that became ready together come in the order in which they were stored."""
