@@ -218,6 +218,20 @@ def mounted(folder: Path, kilobytes: int) -> Iterator[Path]:
         subprocess.run(["umount", "--lazy", str(folder)], check=True)
 
 
+async def test_a_read_only_file_is_refused(path: Path) -> None:
+    """A store that nobody may change is not opened, to fail at the first job."""
+    await fill(path, 1)
+    # Root may write whatever the mode is, but not what is immutable.
+    command = ["chmod", "a-w", path] if os.geteuid() else ["chattr", "+i", path]
+    if subprocess.run(command, capture_output=True, check=False).returncode:
+        pytest.skip("a file cannot be made read-only here")
+    try:
+        with pytest.raises(StoreReadOnlyError, match=f"cannot be written: {path}"):
+            await use(path)
+    finally:
+        subprocess.run(["chattr", "-i", path], capture_output=True, check=False)
+
+
 @pytest.mark.parametrize("exists", [False, True])
 async def test_a_read_only_disk_is_refused(tmp_path: Path, exists: bool) -> None:
     """Neither a new store nor an existing one opens where nothing can be written."""

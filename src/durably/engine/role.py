@@ -39,4 +39,4 @@ class Role:
     async def stop(self) -> None:
         """End after the run that is under way."""
         self._stopped.set()
-        await self._task
+        await asyncio.wait([self._task])  # a loop that closes may have cancelled it

@@ -190,7 +190,7 @@ class Worker:
         self._claiming = False
         self._ending.set()
         self._wake.set()
-        await self._task
+        await asyncio.wait([self._task])  # a loop that closes may have cancelled it
         await self._rescuer.stop()
         for attempt in self._running.values():
             attempt.interrupt(Interruption.LEASE_LOST)
@@ -226,6 +226,15 @@ class Worker:
     # The loop
 
     async def _run(self) -> None:
+        try:
+            await self._exchange_until_ending()
+        finally:
+            # Also when an event loop that closes cancels it: `flush` must not wait for ever. No
+            # flush waits for more than two rounds.
+            self._rounds += 2
+            await self._end_round()
+
+    async def _exchange_until_ending(self) -> None:
         while not self._ending.is_set():
             if not await self._clock.wait(self._wake, self._patience()):
                 self._look = self._ask = True

@@ -98,6 +98,9 @@ async def open_in_children(url: str, way: str) -> None:
         while True:
             say("accepted", id=(await queue.add_job("quick")).id)
 
+    # Forks also meet a service that has been closed, and is still there.
+    async with JobQueueService(url) as closed:
+        await closed.add_job("quick")
     async with JobQueueService(url) as queue:
         busy = asyncio.ensure_future(keep_adding(queue))
         joins = []

@@ -102,7 +102,7 @@ def check_place(path: Path, *, mounts: Path = Path("/proc/self/mountinfo")) -> N
         StoreUnsupportedError: a network file system (its locks cannot be trusted), or an SQLite
             library that is too old.
         StoreError: no such folder, or not a file.
-        StoreReadOnlyError: the folder cannot be written.
+        StoreReadOnlyError: the folder or the file cannot be written.
     """
     if sqlite3.sqlite_version_info < _OLDEST_SQLITE:
         raise StoreUnsupportedError(f"need SQLite 3.37 or later, got {sqlite3.sqlite_version}")
@@ -110,8 +110,9 @@ def check_place(path: Path, *, mounts: Path = Path("/proc/self/mountinfo")) -> N
         raise StoreError(f"the folder of the store does not exist: {path.parent}")
     if path.exists() and not path.is_file():
         raise StoreError(f"the store is not a file: {path}")
-    if not os.access(path.parent, os.W_OK):
-        raise StoreReadOnlyError(f"the folder of the store cannot be written: {path.parent}")
+    for place in (path.parent, path):
+        if place.exists() and not os.access(place, os.W_OK):
+            raise StoreReadOnlyError(f"the store cannot be written: {place}")
     kind = file_system(path.parent.resolve(), mounts)
     if kind in _NETWORK_FILE_SYSTEMS:
         raise StoreUnsupportedError(

@@ -70,6 +70,7 @@ class Connection(sqlite3.Connection):
         """Close it."""
         with traffic:
             super().close()
+            _open.discard(self)
 
 
 traffic = Traffic()
