@@ -222,7 +222,7 @@ async def test_a_read_only_file_is_refused(path: Path) -> None:
     """A store that nobody may change is not opened, to fail at the first job."""
     await fill(path, 1)
     # Root may write whatever the mode is, but not what is immutable.
-    command = ["chmod", "a-w", path] if os.geteuid() else ["chattr", "+i", path]
+    command = ["chmod", "a-w", str(path)] if os.geteuid() else ["chattr", "+i", str(path)]
     if subprocess.run(command, capture_output=True, check=False).returncode:
         pytest.skip("a file cannot be made read-only here")
     try:
