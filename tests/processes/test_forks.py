@@ -80,9 +80,8 @@ async def test_a_service_opened_before_a_fork_is_closed_in_the_child(
 async def test_a_child_may_open_the_store_anew(url: str, family: Family, way: str) -> None:
     """Nothing that children of a busy process have added is lost, though the parent closes first."""
     parent = family.start("forker", "open", url, way)
-    await parent.expect("parent closed")
-    for _ in range(CHILDREN):
-        await parent.expect("waiting")
+    for _ in range(CHILDREN + 1):  # in any order
+        await parent.expect("half done")
     parent.close_input()
     assert await parent.died() == 0
 

@@ -18,6 +18,7 @@ from durably import (
     Changeset,
     Job,
     JobContext,
+    JobNotFoundError,
     JobQueueService,
     JobStatus,
     NewJob,
@@ -169,7 +170,8 @@ async def test_damage_in_the_middle_is_an_error_of_ours(path: Path, seed: int) -
         content[random.randrange(1000, len(content))] ^= 1 << random.randrange(8)
     path.write_bytes(content)
 
-    with suppress(StoreCorruptError):
+    # A damaged index may also hide a job.
+    with suppress(StoreCorruptError, JobNotFoundError):
         async with service(path) as queue:
             jobs = await queue.get_jobs(limit=1000)
             await queue.add_jobs([NewJob(type="quick") for _ in range(50)])

@@ -89,7 +89,7 @@ async def open_in_children(url: str, way: str) -> None:
         async with JobQueueService(url) as queue:
             for _ in range(count):
                 say("accepted", id=(await queue.add_job("quick")).id)
-            say("waiting")
+            say("half done")
             await asyncio.to_thread(os.read, 0, 1)
             for _ in range(count):
                 say("accepted", id=(await queue.add_job("quick")).id)
@@ -108,7 +108,7 @@ async def open_in_children(url: str, way: str) -> None:
             await queue.add_job("quick")
             joins.append(FORKS[way](lambda: asyncio.run(add(20))))
         busy.cancel()
-    say("parent closed")
+    say("half done")
     for join in joins:
         join()
 
