@@ -5,47 +5,80 @@ needs is imported on use.
 """
 
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager, closing
+from ipaddress import ip_address
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from durably.domain.clock import SystemClock
 from durably.domain.errors import SettingsError
 from durably.engine.queue import JobQueueService
-from durably.settings import Check, Settings, load_settings
+from durably.settings import DEFAULT, Check, Settings, load_settings
 from durably.stores import open_store
 
 if TYPE_CHECKING:
     from durably.instances import JobWorkerService
 
 
-def settings_for_clients(store: str | None = None) -> Settings:
-    """The settings of a command that looks at a store; *store* is the flag.
+def settings_for_clients(
+    store: str | None = None, flags: Mapping[str, str | None] | None = None
+) -> Settings:
+    """The settings of what uses a store only; *store* is its flag, *flags* are others, by field.
 
     Raises:
         SettingsError: every fault; secrets and addresses of the instance service are not judged.
     """
-    return _load({"store": store}, {"store": _check_store})
+    return _load({"store": store, **(flags or {})}, {"store": _check_store})
 
 
-def settings_for_instances(store: str | None = None) -> Settings:
+def settings_for_instances(
+    store: str | None = None, flags: Mapping[str, str | None] | None = None
+) -> Settings:
     """The settings of what runs the instance service, judged throughout. SettingsError."""
+    return _load({"store": store, **(flags or {})}, _instance_checks())
+
+
+def settings_for_server(flags: Mapping[str, str | None] | None = None) -> Settings:
+    """The settings of the HTTP service, by which it may start; *flags* by field.
+
+    Raises:
+        SettingsError: every fault; one is to listen where others are without a token.
+    """
+    from durably.server.auth import Tokens
+
+    settings = _load(flags or {}, {**_instance_checks(), "tokens": Tokens.parse})
+    if settings.tokens is None and not _is_loopback(settings.host):
+        raise SettingsError(
+            f"DURABLY_HOST ({settings.source('host')}): need a loopback address such as 127.0.0.1"
+            f" while DURABLY_TOKENS is empty, got {settings.host!r};"
+            " set DURABLY_TOKENS=admin:… to serve others"
+        )
+    return settings
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def _instance_checks() -> dict[str, Check]:
     from durably.instances.addresses import AddressPolicy
     from durably.instances.delivery import check_secret
     from durably.instances.novita import NovitaClient
 
-    checks: dict[str, Check] = {
+    return {
         "store": _check_store,
         "webhook_secret": check_secret,
         "webhook_allow": AddressPolicy,
         "novita_api_key": NovitaClient,
         "novita_api_base_url": lambda url: NovitaClient("any-key", base_url=url),
     }
-    return _load({"store": store}, checks)
 
 
-def _load(flags: dict[str, str | None], checks: dict[str, Check]) -> Settings:
+def _load(flags: Mapping[str, str | None], checks: dict[str, Check]) -> Settings:
     return load_settings(flags, environ=os.environ, folder=Path(), checks=checks)
 
 
@@ -63,21 +96,60 @@ def open_queue(settings: Settings, *, concurrency: int = 1) -> JobQueueService:
     )
 
 
+def configure(queue: JobQueueService, settings: Settings) -> None:
+    """Have a queue that a program has made do what the settings say of it.
+
+    What was given as a flag, in the environment or in ``durably.toml`` wins over the program; its
+    concurrency is the setting's unless the program gives one.
+    """
+    given: dict[str, Any] = {
+        field: getattr(settings, field)
+        for field in ("store", "concurrency", "lease", "retention")
+        if settings.source(field) != DEFAULT
+    }
+    if not queue.has_own_concurrency:
+        given["concurrency"] = settings.concurrency
+    queue.reconfigure(**given)
+
+
+@asynccontextmanager
+async def with_provider(settings: Settings) -> AsyncIterator[Settings]:
+    """*settings* with a provider: their own, or where they have no key a simulator that is started.
+
+    The simulator runs in this process, on a free port of loopback, while the block lasts.
+    """
+    if settings.novita_api_key is not None:
+        yield settings
+        return
+    from durably.instances.simulator import Simulator, SimulatorSettings
+
+    simulated = SimulatorSettings()
+    async with Simulator(simulated) as simulator:
+        yield settings.with_values(
+            novita_api_key=simulated.api_key, novita_api_base_url=simulator.base_url
+        )
+
+
 @asynccontextmanager
 async def instance_service(
-    settings: Settings, queue: JobQueueService
+    settings: Settings, queue: JobQueueService, *, acting: bool = True
 ) -> AsyncIterator["JobWorkerService"]:
     """The instance service on *queue*, not started; stopped when the block is left.
+
+    Args:
+        settings: of the service.
+        queue: runs its jobs.
+        acting: whether its jobs run here; else the provider is never asked and needs no key.
 
     Raises:
         SettingsError: there is no NOVITA_API_KEY.
     """
     from durably.instances import JobWorkerService, NovitaClient
 
-    if settings.novita_api_key is None:
+    if settings.novita_api_key is None and acting:
         raise SettingsError("NOVITA_API_KEY is not set: the provider needs a key")
     provider = NovitaClient(
-        settings.novita_api_key,
+        settings.novita_api_key or "not-needed",
         base_url=settings.novita_api_base_url,
         timeout=settings.novita_timeout,
     )

@@ -12,12 +12,13 @@ from typing import Annotated, Any, Literal, TypeAlias, get_type_hints
 
 import msgspec
 from msgspec import Meta
+from msgspec.structs import force_setattr
 
 from durably.domain.errors import SettingsError
 from durably.domain.outcome import LONGEST_DELAY
 
 FILE_NAME = "durably.toml"
-SECRETS = frozenset({"novita_api_key", "webhook_secret"})
+SECRETS = frozenset({"novita_api_key", "tokens", "webhook_secret"})
 """Fields whose values are shown nowhere, and may be given as the name of a file that holds them."""
 
 Seconds: TypeAlias = Annotated[
@@ -31,7 +32,11 @@ Check: TypeAlias = Callable[[Any], object]
 """Raises ValueError for a value that cannot be used; its message must not quote a secret."""
 
 
-class Settings(msgspec.Struct, frozen=True, kw_only=True):
+DEFAULT = "default"
+"""The source of a value that was not given."""
+
+
+class Settings(msgspec.Struct, frozen=True, kw_only=True, dict=True):
     """Every setting with its default. Durations are seconds.
 
     The environment variable of a field is its name in upper case, with ``DURABLY_`` before it
@@ -43,6 +48,17 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """A worker that is silent for longer loses its jobs to others."""
     retention: Seconds = 86_400.0
     """Final jobs are removed when they are older."""
+    host: Text = "127.0.0.1"
+    """Where `serve` listens; without tokens a loopback address."""
+    port: Annotated[int, Meta(ge=0, le=65_535, description="a port, or 0 for any free one")] = 8000
+    concurrency: Annotated[
+        int, Meta(ge=1, le=100_000, description="a whole number from 1 to 100,000")
+    ] = 32
+    """Jobs at a time in a process of `serve` or `worker`."""
+    tokens: Text | None = None
+    """Who may use the HTTP API: role:token,… with the roles viewer, operator and admin."""
+    rate_limit: Seconds = 10_000.0
+    """Requests per second and token; 0: no limit."""
     webhook_secret: Text | None = None
     """Signs webhooks; None: generated once and kept in the store."""
     webhook_allow: Annotated[
@@ -71,6 +87,17 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     )
     novita_timeout: Interval = 30.0
     """For one request to the provider."""
+
+    def source(self, field: str) -> str:
+        """Where the value of *field* comes from, for people; ``default`` when it was not given."""
+        sources: dict[str, str] = getattr(self, "_sources", {})
+        return sources.get(field, DEFAULT)
+
+    def with_values(self, **values: Any) -> "Settings":
+        """A copy with other values, whose sources stay."""
+        copy = msgspec.structs.replace(self, **values)
+        force_setattr(copy, "_sources", getattr(self, "_sources", {}))
+        return copy
 
     def __repr__(self) -> str:
         shown = (f"{name}={value!r}" for name, value in self.__rich_repr__())
@@ -144,7 +171,9 @@ def load_settings(
             faults.append(f"{environment_name(field)} ({given.source}): {error}")
     if faults:
         raise SettingsError("\n".join(faults))
-    return Settings(**values)
+    settings = Settings(**values)
+    force_setattr(settings, "_sources", {field: one.source for field, one in found.items()})
+    return settings
 
 
 def _from_environment(environ: Mapping[str, str], faults: list[str]) -> dict[str, _Given]:

@@ -40,6 +40,8 @@ class NoticeKind(StrEnum):
     """Jobs of this process's transactions have become final; `ids` names them."""
     CONTROL = "control"
     """A cancel, pause or resume: look again."""
+    EVENTS = "events"
+    """This process has appended events."""
 
 
 class Notice(msgspec.Struct, frozen=True):
@@ -306,18 +308,31 @@ class Store(Protocol):
         ...
 
     async def events(
-        self, *, after: int = 0, subject: str | None = None, limit: int = 100
+        self,
+        *,
+        after: int = 0,
+        subject: str | None = None,
+        limit: int = 100,
+        newest_first: bool = False,
     ) -> list[Event]:
-        """Events with larger ids than *after*, oldest first."""
+        """Events beyond the id *after*, oldest first; or newest first, 0 being beyond the newest."""
+        ...
+
+    async def prune_events(self, subject: str, older_than_s: float) -> int:
+        """Remove the events about *subject* that are older, at most some thousand; how many."""
         ...
 
     # Control
 
-    async def cancel(self, job_id: str) -> Job:
+    # *changes* commit with what is done, or nothing of both happens.
+
+    async def cancel(self, job_id: str, changes: Changes = NO_CHANGES) -> Job:
         """`transitions.request_cancel`; JobNotFoundError, JobStateError."""
         ...
 
-    async def retry(self, job_id: str, payload: str | None = None) -> Job:
+    async def retry(
+        self, job_id: str, payload: str | None = None, changes: Changes = NO_CHANGES
+    ) -> Job:
         """`transitions.redrive`; with a payload the job's steps are forgotten.
 
         Raises:
@@ -326,7 +341,7 @@ class Store(Protocol):
         """
         ...
 
-    async def pause(self, queue: str, *, paused: bool) -> None:
+    async def pause(self, queue: str, *, paused: bool, changes: Changes = NO_CHANGES) -> None:
         """Let workers claim from *queue* no more, or again. Kept until undone."""
         ...
 

@@ -129,10 +129,10 @@ def test_the_service_has_the_contracts_settings() -> None:
         ("stop_processing", {}, {}),
         ("shutdown", {"timeout": 30.0}, {}),
         ("cleanup", {"older_than": 86400.0}, {}),
-        ("cancel_job", {"id": NOTHING}, {}),
+        ("cancel_job", {"id": NOTHING}, {"changes": None}),
         ("wait", {"id": NOTHING, "timeout": None}, {}),
-        ("pause", {"queue": NOTHING}, {}),
-        ("resume", {"queue": NOTHING}, {}),
+        ("pause", {"queue": NOTHING}, {"changes": None}),
+        ("resume", {"queue": NOTHING}, {"changes": None}),
         ("explain", {"id": NOTHING}, {}),
     ],
 )
@@ -149,7 +149,7 @@ def test_every_call_has_the_contracts_signature(
 def test_retry_job_takes_a_payload_by_keyword() -> None:
     """`retry_job(id, *, payload=…)`: None is a payload like any other."""
     assert positional(JobQueueService.retry_job) == {"id": NOTHING}
-    assert list(keywords(JobQueueService.retry_job)) == ["payload"]
+    assert list(keywords(JobQueueService.retry_job)) == ["payload", "changes"]
     assert keywords(JobQueueService.retry_job)["payload"] is not None
 
 

@@ -5,8 +5,11 @@ import sys
 _EXTRA_OF = {
     "aiohttp": "instances",
     "click": "cli",
+    "litestar": "server",
+    "prometheus_client": "server",
     "rich": "cli",
     "standardwebhooks": "instances",
+    "uvicorn": "server",
     "yarl": "instances",
 }
 

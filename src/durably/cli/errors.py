@@ -13,8 +13,8 @@ from durably.domain.errors import (
 
 FAILED, WRONG_USAGE, NOT_FOUND, FORBIDDEN = 1, 2, 3, 4
 EXIT_CODES = (
-    "0 done, 1 failed, 2 wrong usage or settings, 3 no such job or store,",
-    "4 the status of the job forbids it",
+    "0 done, 1 failed (no server answers, too), 2 wrong usage, settings or token,",
+    "3 no such job or store, 4 the status of the job forbids it",
 )
 
 

@@ -7,7 +7,7 @@ import click
 import msgspec
 
 from durably.cli.errors import WRONG_USAGE, Failure
-from durably.cli.options import ask, epilog, json_option, store_option
+from durably.cli.options import epilog, json_option
 from durably.cli.output import (
     age,
     as_text,
@@ -17,10 +17,10 @@ from durably.cli.output import (
     print_table,
     printable,
 )
+from durably.cli.source import Queue, Source, source_options
 from durably.domain.clock import SystemClock, to_datetime
 from durably.domain.errors import JobNotFoundError
 from durably.domain.job import Job, JobStatus
-from durably.engine.queue import JobQueueService
 
 _id = click.argument("job_id", metavar="ID")
 
@@ -52,7 +52,7 @@ def jobs() -> None:
     "--limit", type=click.IntRange(1, 10_000), default=100, show_default=True, help="At most."
 )
 @click.option("--after", metavar="ID", help="Go on after this job, the last of the page before.")
-@store_option
+@source_options
 @json_option
 def list_jobs(
     status: str | None,
@@ -60,7 +60,7 @@ def list_jobs(
     queue: str | None,
     limit: int,
     after: str | None,
-    store: str | None,
+    source: Source,
     *,
     as_json: bool,
 ) -> None:
@@ -68,8 +68,7 @@ def list_jobs(
 
     A pending job whose time has not come is shown as scheduled.
     """
-    found = ask(
-        store,
+    found = source.ask(
         lambda service: service.get_jobs(
             status=None if status is None else JobStatus(status),
             type=type_,
@@ -91,14 +90,14 @@ def list_jobs(
 @jobs.command(epilog=epilog("durably jobs show $ID", "durably jobs show $ID --traceback"))
 @_id
 @click.option("--traceback", is_flag=True, help="With the traceback of each failed attempt.")
-@store_option
+@source_options
 @json_option
-def show(job_id: str, store: str | None, *, traceback: bool, as_json: bool) -> None:
+def show(job_id: str, source: Source, *, traceback: bool, as_json: bool) -> None:
     """Show everything about one job.
 
     JSON always has the tracebacks.
     """
-    job = ask(store, lambda service: _known(service, job_id))
+    job = source.ask(lambda service: _known(service, job_id))
     now = _now()
     if as_json:
         print_json(_document(job, now))
@@ -122,44 +121,52 @@ def show(job_id: str, store: str | None, *, traceback: bool, as_json: bool) -> N
 )
 @_id
 @click.option("--payload", metavar="JSON", help="Instead of the old one; forgets its steps.")
-@store_option
-def retry(job_id: str, payload: str | None, store: str | None) -> None:
+@source_options
+@json_option
+def retry(job_id: str, payload: str | None, source: Source, *, as_json: bool) -> None:
     """Run a finished job again.
 
     Its history stays, and it is given as many attempts as at first.
     """
     options = {} if payload is None else {"payload": _parsed(payload)}
-    job = ask(store, lambda service: service.retry_job(job_id, **options))
-    click.echo(f"job {job.id} is {_status(job, _now())}")
+    job = source.ask(lambda service: service.retry_job(job_id, **options))
+    if as_json:
+        print_json(_document(job, _now()))
+    else:
+        click.echo(f"job {job.id} is {_status(job, _now())}")
 
 
 @jobs.command(epilog=epilog("durably jobs cancel $ID"))
 @_id
-@store_option
-def cancel(job_id: str, store: str | None) -> None:
+@source_options
+@json_option
+def cancel(job_id: str, source: Source, *, as_json: bool) -> None:
     """Cancel a pending job, or ask a running one to stop.
 
     A running job stays processing until its handler has ended.
     """
-    job = ask(store, lambda service: service.cancel_job(job_id))
+    job = source.ask(lambda service: service.cancel_job(job_id))
+    if as_json:
+        print_json(_document(job, _now()))
+        return
     asked = " and has been asked to stop" if job.status is JobStatus.PROCESSING else ""
     click.echo(f"job {job.id} is {_status(job, _now())}{asked}")
 
 
 @jobs.command(epilog=epilog("durably jobs explain $ID"))
 @_id
-@store_option
+@source_options
 @json_option
-def explain(job_id: str, store: str | None, *, as_json: bool) -> None:
+def explain(job_id: str, source: Source, *, as_json: bool) -> None:
     """Say why a job is not running."""
-    reason = ask(store, lambda service: service.explain(job_id))
+    reason = source.ask(lambda service: service.explain(job_id))
     if as_json:
         print_json({"id": job_id, "explanation": reason})
     else:
         click.echo(printable(reason))
 
 
-async def _known(service: JobQueueService, job_id: str) -> Job:
+async def _known(service: Queue, job_id: str) -> Job:
     job = await service.get_job(job_id)
     if job is None:
         raise JobNotFoundError(job_id)

@@ -13,20 +13,24 @@ from durably.cli.errors import Failure, exit_code_of
 from durably.cli.options import epilog
 from durably.domain.errors import DurablyError
 
-_COMMANDS = ("demo", "doctor", "jobs", "simulator", "stats")
-"""Each is the attribute of its name in the module of its name."""
+_MODULES = {
+    **{name: name for name in ("config", "demo", "doctor", "jobs", "pause")},
+    "resume": "pause",
+    **{name: name for name in ("serve", "simulator", "stats", "worker")},
+}
+"""Each command is the attribute of its name in this module of `durably.cli`."""
 
 
 class _Root(click.Group):
     """Imports a command when it is asked for."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002  # click's signature
-        return list(_COMMANDS)
+        return list(_MODULES)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
-        if cmd_name not in _COMMANDS:
+        if cmd_name not in _MODULES:
             return None
-        command = getattr(import_module(f"durably.cli.{cmd_name}"), cmd_name)
+        command = getattr(import_module(f"durably.cli.{_MODULES[cmd_name]}"), cmd_name)
         assert isinstance(command, click.Command)
         return command
 
@@ -73,8 +77,10 @@ def _wrong_usage(error: click.UsageError) -> Failure:
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
     epilog=epilog(
         "durably demo",
+        "durably serve",
         "durably jobs list --status failed",
         "durably stats --store sqlite:///jobs.db --json",
+        "durably jobs explain $ID --url http://jobs:8000",
         notes=(
             "Settings come from flags, then DURABLY_* and NOVITA_* environment variables, then",
             "durably.toml in the working directory, where a key is the name in lower case without",

@@ -1,25 +1,27 @@
 """``durably stats``: what the store holds and how fast it is worked off."""
 
 import click
+import msgspec
 
-from durably.cli.options import ask, epilog, json_option, store_option
+from durably.cli.options import epilog, json_option
 from durably.cli.output import print_fields, print_json, print_table, seconds
+from durably.cli.source import Source, source_options
 from durably.engine.stats import QueueStats
 
 
 @click.command(
     epilog=epilog("durably stats", "durably stats --json | jq .pending_jobs"),
 )
-@store_option
+@source_options
 @json_option
-def stats(store: str | None, *, as_json: bool) -> None:
+def stats(source: Source, *, as_json: bool) -> None:
     """Count jobs and show rates.
 
     Rates are of the last 300 s over all processes. In JSON the names are those of the Python API (snake_case) and durations are seconds.
     """
-    figures = ask(store, lambda service: service.get_stats())
+    figures = source.ask(lambda service: service.get_stats())
     if as_json:
-        print_json(figures)
+        print_json(msgspec.structs.asdict(figures))
         return
     print_fields(_fields(figures))
     if figures.jobs_by_type:

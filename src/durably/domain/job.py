@@ -86,8 +86,11 @@ class Progress(msgspec.Struct, frozen=True, kw_only=True):
     message: str = ""
 
 
-class Job(msgspec.Struct, frozen=True, kw_only=True):
-    """An immutable snapshot. Times are aware UTC datetimes; ids sort by time (UUIDv7)."""
+class Job(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
+    """An immutable snapshot. Times are aware UTC datetimes; ids sort by time (UUIDv7).
+
+    As JSON its fields are in camelCase.
+    """
 
     id: str
     type: str

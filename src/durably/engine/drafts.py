@@ -162,6 +162,7 @@ class Changeset:
 
     def cancel_job(self, job_id: str) -> None:
         """Cancel a job unless it is final by then."""
+        check_text("job_id", job_id, longest=KEY_LONGEST)
         self._cancel.append(job_id)
 
     def roll_back_to(self, changes: Changes) -> None:

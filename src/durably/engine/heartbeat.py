@@ -55,7 +55,7 @@ class Heartbeat:
     def beat(self) -> None:
         """Renew if it is time; say so when it can no longer be done in time."""
         started = self._clock.monotonic()
-        if self._age() < self._lease * _RENEW_AT:
+        if self.age() < self._lease * _RENEW_AT:
             return
         self._asked_at = started
         try:
@@ -83,7 +83,7 @@ class Heartbeat:
             self._give_up_in_time()
 
     def _give_up_in_time(self) -> None:
-        if self._age() >= self._lease * _GIVE_UP_AT:
+        if self.age() >= self._lease * _GIVE_UP_AT:
             self._lost()
 
     def stop(self) -> None:
@@ -91,7 +91,7 @@ class Heartbeat:
         for ticker in self._tickers:
             ticker.stop()
 
-    def _age(self) -> float:
-        """Seconds since the lease was renewed; 0 while nothing is held."""
+    def age(self) -> float:
+        """Seconds since the leases were renewed; 0 while nothing is held."""
         with self._lock:
             return self._clock.monotonic() - self._renewed_at if self._holding else 0.0

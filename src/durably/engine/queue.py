@@ -9,18 +9,20 @@ from random import Random
 from types import TracebackType
 from typing import Any, Concatenate, ParamSpec, Self, TypeVar, overload
 
+import msgspec
 import uuid_utils
 
 from durably.domain.clock import Clock, SystemClock, to_datetime
 from durably.domain.errors import JobNotFoundError, StoreClosedError, StoreError
 from durably.domain.job import Job, JobPriority, JobStatus, NewJob
-from durably.domain.outcome import Event, Record, check_seconds
+from durably.domain.outcome import NO_CHANGES, Changes, Event, Put, Record, check_seconds
 from durably.domain.payload import check_text, encode
 from durably.domain.retry import RetryPolicy
 from durably.engine.context import JobContext, SyncJobContext, inside_complete
 from durably.engine.drafts import QUEUE_LONGEST, TYPE_LONGEST, Changeset, Drafter, check_count
 from durably.engine.explain import explain
 from durably.engine.handlers import Handler, Handlers
+from durably.engine.health import WriteProbe, worker_faults
 from durably.engine.role import Role
 from durably.engine.stats import QueueStats, queue_stats
 from durably.engine.tasks import Task, TaskDecorator
@@ -34,11 +36,19 @@ _R = TypeVar("_R")
 _WAIT_POLL_S = (0.05, 1.0)
 """Between looks for a job that another process finishes: at first, and at most."""
 _LIST_MOST = 10_000
+_LARGEST_ID = 2**63 - 1
 _UNCHANGED: Any = object()
 
 
 def _new_id() -> str:
     return str(uuid_utils.uuid7())
+
+
+class _Default(int):
+    """A default that can be told from the same number when it is given."""
+
+
+_ONE_AT_A_TIME = _Default(1)
 
 
 class JobQueueService:
@@ -50,7 +60,8 @@ class JobQueueService:
 
     Args:
         store: ``memory://``, ``sqlite:///path``, or a store object (to share one).
-        concurrency: jobs at a time in this service; 1 is strictly one after the other.
+        concurrency: jobs at a time in this service; 1, the default, is strictly one after the
+            other (under ``durably worker`` the default is its setting).
         processing_interval: longest time between looks for work; wake-ups come at once.
         retry: what a failed attempt means, unless the handler says otherwise.
         retention: final jobs are removed when they are older.
@@ -67,7 +78,7 @@ class JobQueueService:
         self,
         store: str | Store = "sqlite:///durably.db",
         *,
-        concurrency: int = 1,
+        concurrency: int = _ONE_AT_A_TIME,
         processing_interval: float = 1.0,
         retry: RetryPolicy = RetryPolicy(),  # noqa: B008  # frozen
         retention: float = 86_400.0,
@@ -96,10 +107,56 @@ class JobQueueService:
         self._worker: Worker | None = None
         self._pruner: Role | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
+        self._write_probe = WriteProbe(self._probe_write, self._clock)
         self._waiting: dict[str, list[asyncio.Event]] = {}
         self._changing = asyncio.Lock()
         self._left_behind = False
         self._alone = threading.Lock()
+
+    @property
+    def concurrency(self) -> int:
+        """Jobs at a time in this service."""
+        return int(self._concurrency)
+
+    @property
+    def has_own_concurrency(self) -> bool:
+        """Whether the program that made this service said how many."""
+        return self._concurrency is not _ONE_AT_A_TIME
+
+    @property
+    def store_url(self) -> str:
+        """Where the jobs are."""
+        return self._store.url
+
+    @property
+    def handler_types(self) -> tuple[str, ...]:
+        """The job types that can run here."""
+        return tuple(handler.type for handler in self._handlers.all())
+
+    def reconfigure(
+        self,
+        *,
+        store: str | None = None,
+        concurrency: int | None = None,
+        lease: float | None = None,
+        retention: float | None = None,
+    ) -> None:
+        """Replace arguments of the constructor before the service is opened; None keeps one.
+
+        Raises:
+            RuntimeError: the service is open.
+            TypeError, ValueError: as from the constructor.
+        """
+        if self._loop is not None:
+            raise RuntimeError("this service is open: reconfigure it before")
+        if store is not None:
+            self._store = open_store(store, clock=self._clock)
+        if concurrency is not None:
+            self._concurrency = check_count("concurrency", concurrency, most=100_000)
+        if lease is not None:
+            self._lease = _positive("lease", lease)
+        if retention is not None:
+            self._retention = check_seconds("retention", retention)
 
     async def __aenter__(self) -> Self:
         """Open the store."""
@@ -372,18 +429,21 @@ class JobQueueService:
 
     # Steering
 
-    async def cancel_job(self, id: str) -> Job:
+    async def cancel_job(self, id: str, *, changes: Changeset | None = None) -> Job:
         """Cancel a pending job at once; interrupt a running one.
 
         A running job stays processing, `cancelled` true, until its handler has ended; one that
-        returns normally all the same is completed.
+        returns normally all the same is completed. *changes* commit with it, or neither happens;
+        so they do with the calls below.
 
         Raises:
             JobNotFoundError, JobStateError: unknown, or already final.
         """
-        return await self._store.cancel(_check_id(id))
+        return await self._store.cancel(_check_id(id), _frozen(changes))
 
-    async def retry_job(self, id: str, *, payload: Any = _UNCHANGED) -> Job:
+    async def retry_job(
+        self, id: str, *, payload: Any = _UNCHANGED, changes: Changeset | None = None
+    ) -> Job:
         """Run a final job again, with as many attempts as it was given at first.
 
         Its history stays and attempts are counted on. An edited *payload* clears its steps.
@@ -394,19 +454,25 @@ class JobQueueService:
             PayloadError: as in `add_job`.
         """
         if payload is _UNCHANGED:
-            return await self._store.retry(_check_id(id))
+            return await self._store.retry(_check_id(id), None, _frozen(changes))
         job = await self._known(id)
         text = encode(payload)
         self._handlers.check_payload(job.type, text)
-        return await self._store.retry(id, text)
+        return await self._store.retry(id, text, _frozen(changes))
 
-    async def pause(self, queue: str) -> None:
+    async def pause(self, queue: str, *, changes: Changeset | None = None) -> None:
         """Let no worker claim from *queue* until `resume`; kept in the store."""
-        await self._store.pause(check_text("queue", queue, longest=QUEUE_LONGEST), paused=True)
+        name = check_text("queue", queue, longest=QUEUE_LONGEST)
+        await self._store.pause(name, paused=True, changes=_frozen(changes))
 
-    async def resume(self, queue: str) -> None:
+    async def resume(self, queue: str, *, changes: Changeset | None = None) -> None:
         """Undo `pause`."""
-        await self._store.pause(check_text("queue", queue, longest=QUEUE_LONGEST), paused=False)
+        name = check_text("queue", queue, longest=QUEUE_LONGEST)
+        await self._store.pause(name, paused=False, changes=_frozen(changes))
+
+    async def paused_queues(self) -> frozenset[str]:
+        """The queues that `pause` has named."""
+        return await self._store.paused()
 
     async def cleanup(self, older_than: float = 86_400.0) -> int:
         """Remove the final jobs whose `completed_at` is more than *older_than* seconds ago."""
@@ -418,9 +484,11 @@ class JobQueueService:
         """Gathers jobs, records and events for `commit`."""
         return Changeset(self._drafter)
 
-    async def commit(self, changes: Changeset) -> None:
-        """Commit all of *changes* or nothing (VersionConflictError)."""
-        await self._store.write(changes.freeze())
+    async def commit(self, changes: Changeset) -> list[Job]:
+        """Commit all of *changes* or nothing (VersionConflictError); its jobs as they are stored."""
+        frozen = changes.freeze()
+        others = msgspec.structs.replace(frozen, jobs=())
+        return await self._store.enqueue(frozen.jobs, others)
 
     async def get_record(self, kind: str, id: str) -> Record | None:
         """A record by kind and id."""
@@ -430,6 +498,7 @@ class JobQueueService:
         self, kind: str, *, limit: int = 100, after: str | None = None, newest_first: bool = False
     ) -> list[Record]:
         """Records of a kind in the order of their ids, beyond the id *after*."""
+        check_count("limit", limit, most=_LIST_MOST)
         return await self._store.records(kind, limit=limit, after=after, newest_first=newest_first)
 
     async def count_records(self, kind: str) -> int:
@@ -437,12 +506,50 @@ class JobQueueService:
         return await self._store.count_records(kind)
 
     async def get_events(
-        self, *, after: int = 0, subject: str | None = None, limit: int = 100
+        self,
+        *,
+        after: int = 0,
+        subject: str | None = None,
+        limit: int = 100,
+        newest_first: bool = False,
     ) -> list[Event]:
-        """Events with larger ids than *after*, oldest first."""
-        return await self._store.events(after=after, subject=subject, limit=limit)
+        """Events beyond the id *after*, oldest first; or newest first, 0 being beyond the newest."""
+        check_count("limit", limit, most=_LIST_MOST)
+        after = min(after, _LARGEST_ID)
+        return await self._store.events(
+            after=after, subject=subject, limit=limit, newest_first=newest_first
+        )
+
+    async def prune_events(self, subject: str, older_than: float) -> int:
+        """Remove the events about *subject* that are older than so many seconds; how many."""
+        check_seconds("older_than", older_than)
+        removed = 0
+        while batch := await self._store.prune_events(subject, older_than):
+            removed += batch
+        return removed
+
+    def subscribe(self, listener: Callable[[Notice], None]) -> Callable[[], None]:
+        """Call *listener* on the event loop after commits; gives the function that ends it.
+
+        A hint: notices of other processes may be missing.
+        """
+        return self._store.subscribe(listener)
 
     # Processing
+
+    async def health(self, *, workers: bool = True) -> tuple[str, ...]:
+        """Why this service is not of use now, one sentence each; nothing when it is.
+
+        Args:
+            workers: whether jobs are to run here; else only the store is judged.
+        """
+        judged = self._worker_health() if workers else ()
+        return (*judged, *await self._write_probe.faults())
+
+    def _worker_health(self) -> tuple[str, ...]:
+        if self._worker is None or not self._worker.claiming:
+            return ("this process takes no jobs",)
+        return worker_faults(self._worker.pulse(), types=len(self._handlers.all()))
 
     @property
     def is_processing(self) -> bool:
@@ -499,7 +606,7 @@ class JobQueueService:
             self._clock,
             self._handlers,
             self._drafter,
-            concurrency=self._concurrency,
+            concurrency=self.concurrency,
             interval=self._interval,
             lease=self._lease,
             queues=self._queues,
@@ -532,6 +639,10 @@ class JobQueueService:
                 for event in self._waiting.get(job_id, ()):
                     event.set()
 
+    async def _probe_write(self) -> None:
+        probe = Put(kind="health", id="write", value="null")
+        await self._store.write(Changes(records=(probe,)))
+
     async def _catch_up(self) -> None:
         """What this service has started must be visible to whoever asks it."""
         if self._worker is not None and not inside_complete.get():
@@ -552,6 +663,10 @@ def _positive(name: str, value: object) -> float:
     if seconds < 0.001:
         raise ValueError(f"{name} must be at least 0.001 seconds, got {value}")
     return seconds
+
+
+def _frozen(changes: Changeset | None) -> Changes:
+    return NO_CHANGES if changes is None else changes.freeze()
 
 
 def _queues(queues: Sequence[str]) -> tuple[str, ...]:

@@ -9,7 +9,7 @@ from durably.domain.job import JobStatus, State
 from durably.store import ACTIVITY_KEPT_S, StoreStats, WorkerState
 
 
-class QueueStats(msgspec.Struct, frozen=True, kw_only=True):
+class QueueStats(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     """Counts of what the store holds, and rates of the last 300 s over all processes.
 
     Durations are seconds; percentiles are within 5 percent.

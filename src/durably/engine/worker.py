@@ -19,6 +19,7 @@ from durably.domain.outcome import Lease, Outcome, OutcomeKind
 from durably.engine.drafts import Drafter
 from durably.engine.executor import Attempt, Interruption
 from durably.engine.handlers import Handlers
+from durably.engine.health import Pulse
 from durably.engine.heartbeat import Heartbeat
 from durably.engine.pace import AHEAD_LONGEST_S, Figures, Pace
 from durably.engine.role import Role
@@ -133,6 +134,15 @@ class Worker:
     def running_threads(self) -> int:
         """How many of them run in threads, which cannot be stopped."""
         return sum(not attempt.cancellable for attempt in self._running.values())
+
+    def pulse(self) -> Pulse:
+        """When it last got on with what a worker must do."""
+        return Pulse(
+            exchange_age=self._clock.monotonic() - self._exchanged_at,
+            interval=self._interval,
+            renewal_age=self._heartbeat.age(),
+            lease=self._lease,
+        )
 
     def resume(self) -> None:
         """Take new jobs."""
@@ -301,6 +311,7 @@ class Worker:
             self._ask |= asked
             self._unsure |= unsure
             raise
+        self._exchanged_at = self._clock.monotonic()
         # What has been reported meanwhile stays for the next.
         del self._outbox[: len(outcomes)], self._unrecorded_starts[: len(begun)]
         await self._take(result, outcomes, asked_at, claimed_for=claim)
@@ -508,6 +519,7 @@ class Worker:
     async def _register(self) -> None:
         self._announce = False
         self._id = await self._store.register(self._info())
+        self._exchanged_at = self._clock.monotonic()
         self._heartbeat = Heartbeat(
             self._store,
             self._clock,

@@ -293,12 +293,18 @@ class Records:
         """Gathers changes for one commit."""
         return self._queue.changeset()
 
-    async def change(self, instance_id: str, apply: Callable[[Edit], bool]) -> Instance:
+    async def change(
+        self,
+        instance_id: str,
+        apply: Callable[[Edit], bool],
+        note: Callable[[Changeset], None] | None = None,
+    ) -> Instance:
         """Change an instance at once; if somebody was quicker, decide again.
 
         Args:
             instance_id: which.
             apply: gets the `Edit` and says whether anything is to be changed.
+            note: gets the changeset of the change, to add to it.
 
         Returns:
             The instance as it is now.
@@ -312,6 +318,8 @@ class Records:
             if not apply(edit):
                 return edit.instance
             edit.write()
+            if note is not None:
+                note(changes)
             try:
                 await self._queue.commit(changes)
             except VersionConflictError:

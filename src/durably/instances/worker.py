@@ -6,9 +6,10 @@ settings from the environment are elsewhere.
 
 import asyncio
 import builtins
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from random import Random
+from typing import TypeAlias
 
 import msgspec
 import uuid_utils
@@ -47,6 +48,10 @@ _CREATES_AT_ONCE = 8
 _OPERATIONS_AT_ONCE = 2
 _MONITORS_AT_ONCE = 16
 _WEBHOOKS_AT_ONCE = 16
+
+
+Note: TypeAlias = Callable[[Changeset], None]
+"""Adds something of the caller's to the commit of a change; not called when nothing changes."""
 
 
 class InstancePage(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
@@ -171,17 +176,21 @@ class JobWorkerService:
                     self._reconciler.run(), name="durably-reconciler"
                 )
 
-    async def stop(self, timeout: float = 30.0) -> None:
-        """End the reconciler, then `JobQueueService.shutdown` with *timeout*. Idempotent."""
+    async def stop(self, timeout: float = 30.0) -> int:
+        """End the reconciler, then `JobQueueService.shutdown` with *timeout*, whose answer it gives.
+
+        Idempotent.
+        """
         async with self._changing:
             if self._reconciling is not None:
                 self._reconciling.cancel()
                 await asyncio.wait([self._reconciling])
                 self._reconciling = None
-            await self._queue.shutdown(timeout)
+            left = await self._queue.shutdown(timeout)
             if self._sender is not None:
                 await self._sender.__aexit__(None, None, None)
                 self._sender = None
+            return left
 
     async def reconcile(self) -> Reconciliation:
         """Compare upstream with the records now; what has been done about it."""
@@ -256,25 +265,25 @@ class JobWorkerService:
             next_cursor=found[limit - 1].id if len(found) > limit else None,
         )
 
-    async def start_instance(self, instance_id: str) -> Instance:
+    async def start_instance(self, instance_id: str, *, note: Note | None = None) -> Instance:
         """Have a stopped instance started; it is starting when this returns.
 
         Raises:
             InstanceNotFoundError: there is none of that id.
             InstanceConflictError: it is not stopped, or something else is being done to it.
         """
-        return await self._records.change(instance_id, _start)
+        return await self._records.change(instance_id, _start, note)
 
-    async def stop_instance(self, instance_id: str) -> Instance:
+    async def stop_instance(self, instance_id: str, *, note: Note | None = None) -> Instance:
         """Have a ready instance stopped; it is stopping when this returns.
 
         Raises:
             InstanceNotFoundError: there is none of that id.
             InstanceConflictError: it is not ready, or something else is being done to it.
         """
-        return await self._records.change(instance_id, _stop)
+        return await self._records.change(instance_id, _stop, note)
 
-    async def delete_instance(self, instance_id: str) -> Instance:
+    async def delete_instance(self, instance_id: str, *, note: Note | None = None) -> Instance:
         """Have an instance deleted, whatever its status and whatever is being done to it.
 
         Idempotent. Jobs that are of no use any more are cancelled; the deletion itself goes on
@@ -283,7 +292,7 @@ class JobWorkerService:
         Raises:
             InstanceNotFoundError: there is none of that id.
         """
-        return await self._records.change(instance_id, _delete)
+        return await self._records.change(instance_id, _delete, note)
 
     async def deliveries(self, instance_id: str) -> builtins.list[WebhookDelivery]:
         """The instance's webhook deliveries, in sequence, with every attempt.

@@ -8,6 +8,7 @@ import asyncio
 import heapq
 import itertools
 import threading
+from bisect import bisect_right
 from collections import Counter, defaultdict
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
@@ -114,6 +115,7 @@ class MemoryStore:
         self._late_outcomes = 0
         self._records: dict[tuple[str, str], tuple[int, str]] = {}
         self._events: list[tuple[int, int, str, str, str]] = []
+        self._event_ids = itertools.count(1)
         self._told: set[NoticeKind] = set()
         self._finished: list[str] = []
 
@@ -303,30 +305,56 @@ class MemoryStore:
         return sum(1 for k, _ in self._records if k == kind)
 
     async def events(
-        self, *, after: int = 0, subject: str | None = None, limit: int = 100
+        self,
+        *,
+        after: int = 0,
+        subject: str | None = None,
+        limit: int = 100,
+        newest_first: bool = False,
     ) -> list[Event]:
         """See `Store.events`."""
         self._check_open()
-        matching = (e for e in self._events[max(0, after) :] if subject is None or e[3] == subject)
+        place = bisect_right(self._events, after, key=lambda event: event[0])
+        beyond: Iterable[tuple[int, int, str, str, str]]
+        if not newest_first:
+            beyond = itertools.islice(self._events, place, None)
+        elif after > 0:
+            beyond = (e for e in reversed(self._events[:place]) if e[0] < after)
+        else:
+            beyond = reversed(self._events)
+        matching = (e for e in beyond if subject is None or e[3] == subject)
         return [
             Event(id=number, at_us=at, topic=topic, subject=about, data=msgspec.json.decode(data))
             for number, at, topic, about, data in itertools.islice(matching, limit)
         ]
 
+    async def prune_events(self, subject: str, older_than_s: float) -> int:
+        """See `Store.prune_events`."""
+        with self._transaction() as now:
+            before = now - int(older_than_s * 1e6)
+            count = len(self._events)
+            self._events = [e for e in self._events if e[3] != subject or e[1] >= before]
+            return count - len(self._events)
+
     # Control
 
-    async def cancel(self, job_id: str) -> Job:
+    async def cancel(self, job_id: str, changes: Changes = NO_CHANGES) -> Job:
         """See `Store.cancel`."""
         with self._transaction() as now:
             record = self._known(job_id)
+            self._check_versions(changes)
             self._change(record, transitions.request_cancel, now)
+            self._apply(changes, now)
             self._told.add(NoticeKind.CONTROL)
             return record.to_job()
 
-    async def retry(self, job_id: str, payload: str | None = None) -> Job:
+    async def retry(
+        self, job_id: str, payload: str | None = None, changes: Changes = NO_CHANGES
+    ) -> Job:
         """See `Store.retry`."""
         with self._transaction() as now:
             record = self._known(job_id)
+            self._check_versions(changes)
             key = (record.type, record.unique_key or "")
             if transitions.is_final(record) and key in self._unique:
                 raise UniqueKeyTakenError(
@@ -335,11 +363,14 @@ class MemoryStore:
             self._change(record, transitions.redrive, payload, now)
             if payload is not None:
                 self._steps.pop(job_id, None)
+            self._apply(changes, now)
             return record.to_job()
 
-    async def pause(self, queue: str, *, paused: bool) -> None:
+    async def pause(self, queue: str, *, paused: bool, changes: Changes = NO_CHANGES) -> None:
         """See `Store.pause`."""
-        with self._transaction():
+        with self._transaction() as now:
+            self._check_versions(changes)
+            self._apply(changes, now)
             (self._paused.add if paused else self._paused.discard)(queue)
             self._told.add(NoticeKind.CONTROL)
 
@@ -595,8 +626,9 @@ class MemoryStore:
             else:
                 self._records.pop((item.kind, item.id), None)
         for event in changes.events:
-            number = len(self._events) + 1
+            number = next(self._event_ids)
             self._events.append((number, now, event.topic, event.subject, event.data))
+            self._told.add(NoticeKind.EVENTS)
         for draft in changes.jobs:
             self._insert(draft, now)
         for record in _live(self._by_id.get(job_id) for job_id in changes.cancel):

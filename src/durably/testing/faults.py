@@ -247,26 +247,42 @@ class FaultyStore:
         return await self._repeatable("count_records", lambda: self.store.count_records(kind))
 
     async def events(
-        self, *, after: int = 0, subject: str | None = None, limit: int = 100
+        self,
+        *,
+        after: int = 0,
+        subject: str | None = None,
+        limit: int = 100,
+        newest_first: bool = False,
     ) -> list[Event]:
         """See `Store.events`."""
         return await self._repeatable(
-            "events", lambda: self.store.events(after=after, subject=subject, limit=limit)
+            "events",
+            lambda: self.store.events(
+                after=after, subject=subject, limit=limit, newest_first=newest_first
+            ),
+        )
+
+    async def prune_events(self, subject: str, older_than_s: float) -> int:
+        """See `Store.prune_events`."""
+        return await self._call(
+            "prune_events", lambda: self.store.prune_events(subject, older_than_s)
         )
 
     # Control
 
-    async def cancel(self, job_id: str) -> Job:
+    async def cancel(self, job_id: str, changes: Changes = NO_CHANGES) -> Job:
         """See `Store.cancel`."""
-        return await self._call("cancel", lambda: self.store.cancel(job_id))
+        return await self._call("cancel", lambda: self.store.cancel(job_id, changes))
 
-    async def retry(self, job_id: str, payload: str | None = None) -> Job:
+    async def retry(
+        self, job_id: str, payload: str | None = None, changes: Changes = NO_CHANGES
+    ) -> Job:
         """See `Store.retry`."""
-        return await self._call("retry", lambda: self.store.retry(job_id, payload))
+        return await self._call("retry", lambda: self.store.retry(job_id, payload, changes))
 
-    async def pause(self, queue: str, *, paused: bool) -> None:
+    async def pause(self, queue: str, *, paused: bool, changes: Changes = NO_CHANGES) -> None:
         """See `Store.pause`."""
-        await self._repeatable("pause", lambda: self.store.pause(queue, paused=paused))
+        await self._call("pause", lambda: self.store.pause(queue, paused=paused, changes=changes))
 
     async def paused(self) -> frozenset[str]:
         """See `Store.paused`."""

@@ -10,7 +10,7 @@ import sqlite3
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from functools import lru_cache
-from itertools import groupby
+from itertools import groupby, takewhile
 from typing import Any, NamedTuple, TypeVar
 
 import msgspec
@@ -119,12 +119,14 @@ class Effects:
     def __init__(self) -> None:
         self.ready = False
         self.control = False
+        self.events = False
         self.finished: list[str] = []
 
     def add(self, other: "Effects") -> None:
         """Tell that too."""
         self.ready |= other.ready
         self.control |= other.control
+        self.events |= other.events
         self.finished += other.finished
 
 
@@ -453,6 +455,7 @@ class Session:
                 "INSERT INTO durably_events (at_us, topic, subject, data) VALUES (?, ?, ?, ?)",
                 (self.now, event.topic, event.subject, event.data),
             )
+            self.effects.events = True
         if changes.jobs:
             self.insert(changes.jobs)
         if changes.cancel:
@@ -612,14 +615,16 @@ class Session:
             for row in rows
         ]
 
-    def events(self, after: int, subject: str | None, limit: int) -> list[Event]:
-        """Events, oldest first."""
-        where = "id > ?" if subject is None else "id > ? AND subject = ?"
-        arguments = (after, limit) if subject is None else (after, subject, limit)
+    def events(
+        self, after: int, subject: str | None, limit: int, *, newest_first: bool
+    ) -> list[Event]:
+        """Events beyond an id."""
+        direction, beyond = ("DESC", "<") if newest_first else ("ASC", ">")
+        about, arguments = ("", ()) if subject is None else ("AND subject = ?", (subject,))
         rows = self._run(
-            f"SELECT id, at_us, topic, subject, data FROM durably_events WHERE {where}"
-            " ORDER BY id LIMIT ?",
-            arguments,
+            "SELECT id, at_us, topic, subject, data FROM durably_events"
+            f" WHERE id {beyond} ? {about} ORDER BY id {direction} LIMIT ?",
+            (after, *arguments, limit),
         ).fetchall()
         return [
             Event(
@@ -631,6 +636,24 @@ class Session:
             )
             for row in rows
         ]
+
+    def old_events(self, subject: str, before: int) -> list[int]:
+        """Ids of a batch of the events about *subject* from before a moment.
+
+        They are in the order of their ids: the first that is younger ends the search.
+        """
+        oldest = self._run(
+            "SELECT id, at_us FROM durably_events WHERE subject = ? ORDER BY id LIMIT ?",
+            (subject, BATCH),
+        ).fetchall()
+        return [row[0] for row in takewhile(lambda row: row[1] < before, oldest)]
+
+    def delete_events(self, ids: Sequence[int]) -> None:
+        """Remove events."""
+        self._run(
+            "DELETE FROM durably_events WHERE id IN (SELECT value FROM json_each(?))",
+            (_encode(ids).decode(),),
+        )
 
     def find(
         self,

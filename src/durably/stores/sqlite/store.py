@@ -49,6 +49,8 @@ _T = TypeVar("_T")
 _Enqueue = tuple[Sequence[Draft], "asyncio.Future[list[Job]]"]
 _inside_complete: ContextVar[object] = ContextVar("durably_inside_complete", default=None)
 
+_PAST_ALL_IDS = 2**63 - 1
+
 
 class SQLiteStore:
     """Durable on one file, for any number of processes of one machine.
@@ -434,26 +436,56 @@ class SQLiteStore:
         return await self._read(lambda session: session.number(f"records:{kind}"))
 
     async def events(
-        self, *, after: int = 0, subject: str | None = None, limit: int = 100
+        self,
+        *,
+        after: int = 0,
+        subject: str | None = None,
+        limit: int = 100,
+        newest_first: bool = False,
     ) -> list[Event]:
         """See `Store.events`."""
         if subject is not None and not is_storable(subject):
             return []
-        return await self._read(lambda session: session.events(after, subject, limit))
+        if newest_first and after <= 0:
+            after = _PAST_ALL_IDS
+        return await self._read(
+            lambda session: session.events(after, subject, limit, newest_first=newest_first)
+        )
+
+    async def prune_events(self, subject: str, older_than_s: float) -> int:
+        """See `Store.prune_events`."""
+        before = self._clock.now_us() - int(older_than_s * 1e6)
+        old = await self._read(lambda session: session.old_events(subject, before))
+        if old:
+            await self._write(lambda session: session.delete_events(old))
+        return len(old)
 
     # Control
 
-    async def cancel(self, job_id: str) -> Job:
+    async def cancel(self, job_id: str, changes: Changes = NO_CHANGES) -> Job:
         """See `Store.cancel`."""
-        return await self._write(lambda session: session.cancel(job_id))
+        return await self._control(lambda session: session.cancel(job_id), changes)
 
-    async def retry(self, job_id: str, payload: str | None = None) -> Job:
+    async def retry(
+        self, job_id: str, payload: str | None = None, changes: Changes = NO_CHANGES
+    ) -> Job:
         """See `Store.retry`."""
-        return await self._write(lambda session: session.redrive(job_id, payload))
+        return await self._control(lambda session: session.redrive(job_id, payload), changes)
 
-    async def pause(self, queue: str, *, paused: bool) -> None:
+    async def pause(self, queue: str, *, paused: bool, changes: Changes = NO_CHANGES) -> None:
         """See `Store.pause`."""
-        await self._write(lambda session: session.pause(queue, paused=paused))
+        await self._control(lambda session: session.pause(queue, paused=paused), changes)
+
+    async def _control(self, change: Callable[[Session], _T], changes: Changes) -> _T:
+        """Do *change* and *changes*; what refuses either does so before it has written."""
+
+        def operation(session: Session) -> _T:
+            session.check_versions(changes)
+            done = change(session)
+            session.apply(changes)
+            return done
+
+        return await self._write(operation)
 
     async def paused(self) -> frozenset[str]:
         """See `Store.paused`."""
@@ -577,6 +609,8 @@ class SQLiteStore:
             self._notify(Notice(NoticeKind.READY))
         if effects.control:
             self._notify(Notice(NoticeKind.CONTROL))
+        if effects.events:
+            self._notify(Notice(NoticeKind.EVENTS))
 
     def _nudged(self) -> None:
         self._notify(Notice(NoticeKind.READY))

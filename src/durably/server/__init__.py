@@ -1,0 +1,1 @@
+"""The HTTP service: instances, jobs, events, health and figures over JSON."""

@@ -1,0 +1,62 @@
+"""The ASGI application: every route behind the gate."""
+
+from typing import Any
+
+import msgspec
+from litestar import Litestar, Response, get
+from litestar.datastructures import State
+from litestar.handlers import HTTPRouteHandler
+from litestar.openapi.datastructures import ResponseSpec
+
+from durably.server.answers import problems
+from durably.server.errors import answer_error
+from durably.server.gate import AsgiApp, Gate
+from durably.server.openapi import document
+from durably.server.routes import events, instances, jobs, operations, queues
+from durably.server.service import Service
+
+ROUTES: list[HTTPRouteHandler] = [
+    *instances.HANDLERS,
+    *jobs.HANDLERS,
+    *queues.HANDLERS,
+    *events.HANDLERS,
+    *operations.HANDLERS,
+]
+
+
+def create_app(service: Service) -> AsgiApp:
+    """The application that answers for *service*, which the caller opens and closes."""
+    app = Litestar(
+        [*ROUTES, _description()],
+        exception_handlers={Exception: answer_error},
+        openapi_config=None,
+        state=State({"service": service}),
+        logging_config=None,
+    )
+    return Gate(
+        app,  # type: ignore[arg-type]  # its ASGI types are narrower
+        tokens=service.tokens,
+        limiter=service.limiter,
+        figures=service.metrics,
+        clock=service.clock,
+    )
+
+
+def _description() -> HTTPRouteHandler:
+    """The route of the API's description, which is the same for every service."""
+    described: list[bytes] = []
+
+    @get(
+        "/api/openapi.json",
+        summary="This description",
+        responses={200: ResponseSpec(dict[str, Any], generate_examples=False), **problems()},
+    )
+    async def description() -> Response[dict[str, Any]]:
+        """OpenAPI 3.1."""
+        if not described:
+            routes = [*ROUTES, _description()]
+            described.append(msgspec.json.encode(document(routes)))
+        content: Any = described[0]
+        return Response(content, media_type="application/json")
+
+    return description

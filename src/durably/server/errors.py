@@ -1,0 +1,205 @@
+"""From exceptions to problem details (RFC 9457): the one place that knows what each means to a client.
+
+Details never quote what may hold a path, a secret or a traceback: what a client cannot act on is
+logged under the request id and answered in general words.
+"""
+
+import logging
+from collections.abc import Mapping
+from http import HTTPStatus
+from typing import Annotated, Any
+
+import msgspec
+from litestar import Request, Response
+from litestar.exceptions import HTTPException
+from msgspec import Meta
+
+from durably import (
+    JobNotFoundError,
+    JobStateError,
+    PayloadError,
+    StoreError,
+    UniqueKeyTakenError,
+)
+from durably.instances import (
+    Fault,
+    InstanceConflictError,
+    InstanceNotFoundError,
+    ValidationError,
+)
+
+PROBLEM_TYPE = "application/problem+json"
+RETRY_AFTER_S = 1
+"""What a client is told to wait when the store is in the way."""
+_log = logging.getLogger("durably.server")
+_CODES = {
+    400: "bad_request",
+    401: "unauthorized",
+    403: "forbidden",
+    404: "not_found",
+    405: "method_not_allowed",
+    408: "request_timeout",
+    409: "conflict",
+    413: "payload_too_large",
+    415: "unsupported_media_type",
+    422: "unprocessable",
+    429: "rate_limited",
+    503: "unavailable",
+}
+
+
+class FieldFault(msgspec.Struct, frozen=True, kw_only=True):
+    """What is wrong with one field of a body or one parameter."""
+
+    field: str
+    message: str
+
+
+class Problem(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True):
+    """An error as clients see it."""
+
+    type: Annotated[str, Meta(description="A URI that names the kind of problem.")]
+    title: str
+    status: Annotated[int, Meta(ge=400, le=599)]
+    detail: Annotated[str, Meta(description="What happened, and the way out.")]
+    code: Annotated[str, Meta(description="The kind of problem, for programs.")]
+    request_id: Annotated[str, Meta(description="As in the header X-Request-ID, and in the log.")]
+    errors: Annotated[tuple[FieldFault, ...], Meta(description="Everything that is wrong.")] = ()
+    reasons: Annotated[tuple[str, ...], Meta(description="Why the service is not ready.")] = ()
+
+
+class ApiError(Exception):
+    """An answer other than success.
+
+    Args:
+        status: of HTTP.
+        code: the kind of problem, for programs.
+        detail: for people.
+        errors: what is wrong with which field.
+        headers: of the answer.
+        reasons: why the service is not ready.
+    """
+
+    def __init__(
+        self,
+        status: int,
+        code: str,
+        detail: str,
+        *,
+        errors: tuple[FieldFault, ...] = (),
+        headers: Mapping[str, str] | None = None,
+        reasons: tuple[str, ...] = (),
+    ) -> None:
+        super().__init__(detail)
+        self.status = status
+        self.code = code
+        self.detail = detail
+        self.errors = errors
+        self.headers = dict(headers or {})
+        self.reasons = reasons
+
+    def problem(self, request_id: str) -> Problem:
+        """The problem details."""
+        return Problem(
+            type=f"urn:durably:problem:{self.code}",
+            title=HTTPStatus(self.status).phrase,
+            status=self.status,
+            detail=self.detail,
+            code=self.code,
+            request_id=request_id,
+            errors=self.errors,
+            reasons=self.reasons,
+        )
+
+
+def invalid(*faults: FieldFault) -> ApiError:
+    """The answer to a request with these faults."""
+    detail = "; ".join(f"{fault.field}: {fault.message}" for fault in faults)
+    return ApiError(400, "validation_failed", detail, errors=faults)
+
+
+def not_found(what: str) -> ApiError:
+    """The answer when *what* does not exist."""
+    return ApiError(404, "not_found", what)
+
+
+def api_error(error: BaseException) -> ApiError:
+    """What an exception means to the client."""
+    match error:
+        case ApiError():
+            return error
+        case ValidationError():
+            return invalid(*map(_fault, error.faults))
+        case PayloadError():
+            return invalid(FieldFault(field="payload", message=str(error)))
+        case JobNotFoundError() | InstanceNotFoundError():
+            return not_found(str(error))
+        case UniqueKeyTakenError():
+            return ApiError(409, "unique_key_taken", str(error))
+        case JobStateError() | InstanceConflictError():
+            return ApiError(409, "conflict", str(error))
+        case StoreError():
+            return ApiError(
+                503,
+                "unavailable",
+                "the store cannot take this now, nothing was changed; try again",
+                headers={"Retry-After": str(RETRY_AFTER_S)},
+            )
+        case HTTPException() if error.status_code in _CODES:
+            return _of_litestar(error)
+        case _:
+            return ApiError(
+                500, "internal_error", "the server has failed; the request id is in its log"
+            )
+
+
+def answer_error(request: Request[Any, Any, Any], error: Exception) -> Response[Problem]:
+    """Litestar's exception handler: the answer to whatever was raised."""
+    told = api_error(error)
+    request_id = str(request.scope["state"]["request_id"])
+    log(told, error, request_id)
+    return Response(
+        told.problem(request_id),
+        status_code=told.status,
+        headers=told.headers,
+        media_type=PROBLEM_TYPE,
+    )
+
+
+def log(told: ApiError, error: BaseException, request_id: str) -> None:
+    """Log what is the server's fault: the cause, which the client is not told."""
+    if told.status == 503 and error is not told:
+        _log.warning("request %s: %s", request_id, error)
+    elif told.status >= 500 and error is not told:
+        _log.error("request %s has failed", request_id, exc_info=error)
+
+
+def _fault(fault: Fault) -> FieldFault:
+    return FieldFault(field=fault.field, message=fault.message)
+
+
+def _of_litestar(error: HTTPException) -> ApiError:
+    """What Litestar itself refuses: unknown routes, methods, parameters that do not fit."""
+    if error.status_code == 400 and isinstance(error.extra, list):
+        return invalid(*map(_parameter_fault, error.extra))
+    details = {404: "there is no such route", 405: "this route does not have that method"}
+    detail = details.get(error.status_code, error.detail)
+    headers = {name.title(): value for name, value in (error.headers or {}).items()}
+    if "GET" in headers.get("Allow", ""):
+        headers["Allow"] += ", HEAD"  # the gate makes it of GET
+    return ApiError(error.status_code, _CODES[error.status_code], detail, headers=headers)
+
+
+def _parameter_fault(extra: Any) -> FieldFault:
+    message = str(extra["message"])
+    return FieldFault(field=str(extra.get("key", "")), message=lowered(message))
+
+
+def lowered(message: str) -> str:
+    """A message of msgspec in our form: without the place, and beginning in lower case.
+
+    >>> lowered("Expected `int`, got `str` - at `$.limit`")
+    'expected `int`, got `str`'
+    """
+    text = message.partition(" - at ")[0]
+    return text[:1].lower() + text[1:]

@@ -1,0 +1,34 @@
+"""Parameters that several routes have."""
+
+from typing import Annotated, Any, TypeAlias
+
+from litestar import Request
+from litestar.params import HeaderParameter, PathParameter
+
+from durably.server.errors import FieldFault, invalid
+
+JobId: TypeAlias = Annotated[str, PathParameter(description="The id of the job.")]
+InstanceId: TypeAlias = Annotated[str, PathParameter(description="The id of the instance.")]
+IfNoneMatch: TypeAlias = Annotated[
+    str | None,
+    HeaderParameter(name="If-None-Match", description="An ETag: 304 when nothing has changed."),
+]
+IdempotencyKey: TypeAlias = Annotated[
+    str | None,
+    HeaderParameter(
+        name="Idempotency-Key",
+        description="Makes the request safe to repeat for 24 hours: the same key and body get the "
+        "answer of the first request, and nothing is made twice.",
+    ),
+]
+
+
+def no_other_query(request: Request[Any, Any, Any], *known: str) -> None:
+    """Refuse parameters that nobody reads: a misspelt filter must not list everything."""
+    faults = [
+        FieldFault(field=name[:100], message=f"is unknown; known: {', '.join(known)}")
+        for name in request.query_params
+        if name not in known
+    ]
+    if faults:
+        raise invalid(*faults)

@@ -1,0 +1,1 @@
+"""The routes: each module a resource, each function a route."""

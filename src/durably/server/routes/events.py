@@ -1,0 +1,77 @@
+"""Event streams (server-sent events)."""
+
+from collections.abc import AsyncIterator
+from typing import Annotated, Any
+
+from litestar import Request, get
+from litestar.openapi.datastructures import ResponseSpec
+from litestar.params import HeaderParameter
+from litestar.types import ASGIApp, Receive, Scope, Send
+
+from durably.instances import InstanceNotFoundError
+from durably.server.answers import problems
+from durably.server.auth import Role, require
+from durably.server.parameters import InstanceId
+from durably.server.service import service_of
+from durably.server.streams import send_stream
+
+_viewer = [require(Role.VIEWER)]
+_PATIENCE_S = 30.0
+"""So long a client may take nothing."""
+LastEventId = Annotated[
+    str | None,
+    HeaderParameter(name="Last-Event-ID", description="Go on after the event with this id."),
+]
+_RESPONSES = {
+    200: ResponseSpec(
+        str,
+        description="Server-sent events.",
+        media_type="text/event-stream",
+        generate_examples=False,
+    )
+}
+
+
+@get(
+    "/api/events",
+    guards=_viewer,
+    summary="Follow the events of all instances",
+    responses={**_RESPONSES, **problems()},
+)
+async def events(request: Request[Any, Any, Any], last_event_id: LastEventId = None) -> ASGIApp:
+    """From now on, or after `Last-Event-ID`."""
+    service = service_of(request)
+    return _stream(service.log.follow(_cursor(last_event_id), None))
+
+
+@get(
+    "/api/instances/{instance_id:str}/events",
+    guards=_viewer,
+    summary="Follow the events of an instance",
+    responses={**_RESPONSES, **problems(404)},
+)
+async def instance_events(
+    request: Request[Any, Any, Any], instance_id: InstanceId, last_event_id: LastEventId = None
+) -> ASGIApp:
+    """From its first on, or after `Last-Event-ID`; ends when it is terminated."""
+    service = service_of(request)
+    if await service.instances.get(instance_id) is None:
+        raise InstanceNotFoundError(instance_id)
+    return _stream(service.log.follow(_cursor(last_event_id), instance_id))
+
+
+def _cursor(last_event_id: str | None) -> int | None:
+    """The id to go on after; None for what is no id, as the specification of EventSource has it."""
+    if last_event_id is None or not (last_event_id.isascii() and last_event_id.isdigit()):
+        return None
+    return int(last_event_id[:19])
+
+
+def _stream(chunks: AsyncIterator[bytes]) -> ASGIApp:
+    async def app(_: Scope, receive: Receive, send: Send) -> None:
+        await send_stream(receive, send, chunks, patience=_PATIENCE_S)
+
+    return app
+
+
+HANDLERS = [events, instance_events]

@@ -1,0 +1,59 @@
+"""What the routes share, and what has to be done now and then while the server runs."""
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from litestar import Request
+
+from durably import Clock, JobQueueService
+from durably.domain.clock import to_datetime
+from durably.instances import JobWorkerService
+from durably.server.audit import AUDIT_SUBJECT, KEPT_S, Origin
+from durably.server.auth import Tokens
+from durably.server.estimate import Estimate
+from durably.server.idempotency import IdempotencyKeys
+from durably.server.limits import RateLimiter
+from durably.server.metrics import Metrics
+from durably.server.readiness import Readiness
+from durably.server.streams import EventLog
+
+HOUSEKEEPING_INTERVAL_S = 3_600.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Service:
+    """Everything that the routes work with; made by the composition root, closed by it too."""
+
+    queue: JobQueueService
+    instances: JobWorkerService
+    log: EventLog
+    keys: IdempotencyKeys
+    estimate: Estimate
+    readiness: Readiness
+    metrics: Metrics
+    tokens: Tokens
+    limiter: RateLimiter
+    clock: Clock
+
+    def now(self) -> datetime:
+        """The time, aware and UTC."""
+        return to_datetime(self.clock.now_us())
+
+    async def housekeep(self) -> None:
+        """Remove old audit entries and keys."""
+        await self.queue.prune_events(AUDIT_SUBJECT, KEPT_S)
+        await self.keys.prune()
+
+
+def service_of(request: Request[Any, Any, Any]) -> Service:
+    """The service that answers *request*."""
+    service = request.app.state.service
+    assert isinstance(service, Service)
+    return service
+
+
+def origin_of(request: Request[Any, Any, Any]) -> Origin:
+    """Who asks for a change."""
+    state = request.scope["state"]
+    return Origin(principal=state["principal"], request_id=state["request_id"])
