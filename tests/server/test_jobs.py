@@ -327,6 +327,19 @@ async def test_an_idempotency_key_makes_one_job() -> None:
         assert (await api.queue.get_stats()).total_jobs == 1
 
 
+async def test_an_idempotency_key_remembers_the_job_that_holds_the_unique_key() -> None:
+    """Repeated, it is answered by that job again, also once the unique key is free."""
+    async with running(started=False) as api:
+        body = {"type": "noop", "uniqueKey": "k"}
+        held = await api.job(**body)
+        key = {"Idempotency-Key": "abc"}
+        first = await api.post("/api/jobs", body, headers=key)
+        await api.post(f"/api/jobs/{held}/cancel")
+        again = await api.post("/api/jobs", body, headers=key)
+        assert (first.json["id"], again.json["id"]) == (held, held)
+        assert (await api.queue.get_stats()).total_jobs == 1
+
+
 async def test_stats_count_what_the_store_holds() -> None:
     """The names of the Python API in camelCase."""
     async with running(started=False) as api:

@@ -1,7 +1,5 @@
 """``durably serve``: the HTTP API, workers and the reconciler in one process."""
 
-import asyncio
-
 import click
 
 from durably.cli.errors import WRONG_USAGE, Failure
@@ -50,7 +48,7 @@ def serve(
     With MODULE:QUEUE the handlers of that queue run here too.
     """
     from durably import app, daemons
-    from durably.cli.signals import stopped_by_signals
+    from durably.cli.signals import run, stopped_by_signals
     from durably.cli.target import load_queue
 
     if target is not None and no_worker:
@@ -64,10 +62,10 @@ def serve(
         queue = load_queue(target)
         app.configure(queue, settings)
 
-    async def run() -> int:
+    async def main() -> int:
         with stopped_by_signals() as stop:
             return await daemons.serve(
                 settings, queue, workers=not no_worker, timeout=timeout, stop=stop, say=say
             )
 
-    farewell(asyncio.run(run()), timeout)
+    farewell(run(main()), timeout)

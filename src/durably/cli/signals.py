@@ -1,13 +1,25 @@
-"""Ctrl-C and SIGTERM for the commands that run until they are stopped."""
+"""The event loop of the commands that run until they are stopped, and Ctrl-C and SIGTERM for them."""
 
 import asyncio
 import signal
-from collections.abc import Iterator
+from collections.abc import Coroutine, Iterator
 from contextlib import contextmanager
+from typing import Any, TypeVar
 
 from durably.daemons import Stop
 
+_T = TypeVar("_T")
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+
+def run(main: Coroutine[Any, Any, _T]) -> _T:
+    """Run *main* on uvloop where it is installed, which is faster, else on asyncio's own loop."""
+    try:
+        from uvloop import new_event_loop
+    except ImportError:
+        return asyncio.run(main)
+    with asyncio.Runner(loop_factory=new_event_loop) as runner:
+        return runner.run(main)
 
 
 @contextmanager

@@ -1,7 +1,5 @@
 """``durably worker``: runs jobs, without HTTP."""
 
-import asyncio
-
 import click
 
 from durably.cli.errors import WRONG_USAGE, Failure
@@ -42,7 +40,7 @@ def worker(
 ) -> None:
     """Run the jobs of a program, or of GPU instances."""
     from durably import app, daemons
-    from durably.cli.signals import stopped_by_signals
+    from durably.cli.signals import run, stopped_by_signals
     from durably.cli.target import load_queue
 
     if target is None and not instances:
@@ -59,13 +57,13 @@ def worker(
         queue = load_queue(target)
         app.configure(queue, settings)
 
-    async def run() -> int:
+    async def main() -> int:
         with stopped_by_signals() as stop:
             return await daemons.work(
                 settings, queue, instances=instances, timeout=timeout, stop=stop, say=say
             )
 
-    farewell(asyncio.run(run()), timeout)
+    farewell(run(main()), timeout)
 
 
 def say(line: str) -> None:

@@ -11,15 +11,22 @@ class InvalidTemplate(ProviderRefused):
     """The provider's template cannot be used; the message names the field."""
 
 
+_ID_LONGEST = 200
+
+
 def template_id(value: object) -> str:
     """The id of a template as a string: ``107672`` and ``" 107672 "`` are the same template.
 
     Raises:
-        ValueError: *value* is neither a non-blank string nor a positive integer.
+        ValueError: *value* is neither a non-blank string nor a positive integer, or too long.
     """
     if isinstance(value, int) and not isinstance(value, bool) and value > 0:
         return str(value)
     if isinstance(value, str) and value.strip():
+        if len(value) > _ID_LONGEST or not value.strip().isprintable():
+            raise ValueError(
+                f"Template ID must have at most {_ID_LONGEST} characters, no control characters"
+            )
         return value.strip()
     raise ValueError(
         "Template ID is required and must be a non-empty string or valid positive integer"

@@ -5,8 +5,10 @@ from typing import Any
 import msgspec
 from litestar import Litestar, Response, get
 from litestar.datastructures import State
+from litestar.exceptions import HTTPException
 from litestar.handlers import HTTPRouteHandler
 from litestar.openapi.datastructures import ResponseSpec
+from litestar.utils import normalize_path
 
 from durably.server.answers import problems
 from durably.server.errors import answer_error
@@ -27,7 +29,7 @@ ROUTES: list[HTTPRouteHandler] = [
 def create_app(service: Service) -> AsgiApp:
     """The application that answers for *service*, which the caller opens and closes."""
     app = Litestar(
-        [*ROUTES, _description()],
+        [*ROUTES, _description(tokens=bool(service.tokens))],
         exception_handlers={Exception: answer_error},
         openapi_config=None,
         state=State({"service": service}),
@@ -39,11 +41,24 @@ def create_app(service: Service) -> AsgiApp:
         limiter=service.limiter,
         figures=service.metrics,
         clock=service.clock,
+        methods=lambda path: _methods(app, path),
     )
 
 
-def _description() -> HTTPRouteHandler:
-    """The route of the API's description, which is the same for every service."""
+def _methods(app: Litestar, path: str) -> list[str]:
+    """The methods of a path; empty when there is no such route."""
+    found = []
+    for method in ("DELETE", "GET", "POST"):
+        try:
+            app.asgi_router.handle_routing(path=normalize_path(path), method=method)
+        except HTTPException:
+            continue
+        found.append(method)
+    return found
+
+
+def _description(*, tokens: bool) -> HTTPRouteHandler:
+    """The route of the API's description, which is made when it is first asked for."""
     described: list[bytes] = []
 
     @get(
@@ -54,8 +69,8 @@ def _description() -> HTTPRouteHandler:
     async def description() -> Response[dict[str, Any]]:
         """OpenAPI 3.1."""
         if not described:
-            routes = [*ROUTES, _description()]
-            described.append(msgspec.json.encode(document(routes)))
+            routes = [*ROUTES, _description(tokens=tokens)]
+            described.append(msgspec.json.encode(document(routes, tokens=tokens)))
         content: Any = described[0]
         return Response(content, media_type="application/json")
 

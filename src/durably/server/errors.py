@@ -184,15 +184,14 @@ def _of_litestar(error: HTTPException) -> ApiError:
         return invalid(*map(_parameter_fault, error.extra))
     details = {404: "there is no such route", 405: "this route does not have that method"}
     detail = details.get(error.status_code, error.detail)
-    headers = {name.title(): value for name, value in (error.headers or {}).items()}
-    if "GET" in headers.get("Allow", ""):
-        headers["Allow"] += ", HEAD"  # the gate makes it of GET
-    return ApiError(error.status_code, _CODES[error.status_code], detail, headers=headers)
+    return ApiError(error.status_code, _CODES[error.status_code], detail, headers=error.headers)
 
 
 def _parameter_fault(extra: Any) -> FieldFault:
-    message = str(extra["message"])
-    return FieldFault(field=str(extra.get("key", "")), message=lowered(message))
+    name = str(extra.get("key", ""))
+    if extra.get("source") == "header":
+        name = name.replace("_", "-").title()
+    return FieldFault(field=name, message=lowered(str(extra["message"])))
 
 
 def lowered(message: str) -> str:

@@ -60,16 +60,26 @@ class Gate:
         limiter: how often.
         figures: counts.
         clock: measures.
+        methods: gives the methods of a path: the framework knows only the first of those that it
+            is told one by one.
     """
 
     def __init__(
-        self, app: AsgiApp, *, tokens: Tokens, limiter: RateLimiter, figures: Figures, clock: Clock
+        self,
+        app: AsgiApp,
+        *,
+        tokens: Tokens,
+        limiter: RateLimiter,
+        figures: Figures,
+        clock: Clock,
+        methods: Callable[[str], list[str]],
     ) -> None:
         self._app = app
         self._tokens = tokens
         self._limiter = limiter
         self._figures = figures
         self._clock = clock
+        self._methods = methods
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """ASGI."""
@@ -83,6 +93,9 @@ class Gate:
         exchange.scope["state"] = {"request_id": exchange.request_id, "principal": principal}
         if principal is not None:
             self._check_rate(principal)
+        if exchange.method == "OPTIONS" and (methods := self._methods(exchange.scope["path"])):
+            await exchange.send_methods([*methods, "OPTIONS"])
+            return
         await exchange.read_body()
         await self._app(exchange.scope, exchange.receive, exchange.send)
 
@@ -195,7 +208,7 @@ class _Exchange:
         """Pass a message on; the first gets the headers that every answer has."""
         if message["type"] == "http.response.start":
             self.status = message["status"]
-            given = list(message.get("headers", ()))
+            given = [_with_head(pair) for pair in message.get("headers", ())]
             names = {name.lower() for name, _ in given}
             given += [pair for pair in _BASE_HEADERS if pair[0] not in names]
             if b"cache-control" not in names:
@@ -255,6 +268,12 @@ class _Exchange:
         if coding not in {"", "identity"}:
             raise _unsupported(f"the body must not be compressed, got {coding!r}")
 
+    async def send_methods(self, methods: list[str]) -> None:
+        """Answer what may be done here."""
+        headers = [(b"allow", ", ".join(methods).encode())]
+        await self.send({"type": "http.response.start", "status": 204, "headers": headers})
+        await self.send({"type": "http.response.body", "body": b""})
+
     async def _send_problem(self, told: ApiError) -> None:
         body = msgspec.json.encode(told.problem(self.request_id))
         headers = [
@@ -265,6 +284,13 @@ class _Exchange:
         start = {"type": "http.response.start", "status": told.status, "headers": headers}
         await self.send(start)
         await self.send({"type": "http.response.body", "body": body})
+
+
+def _with_head(header: tuple[bytes, bytes]) -> tuple[bytes, bytes]:
+    """What may be read may also be asked about: the gate makes HEAD of GET."""
+    name, value = header
+    may_be_read = name.lower() == b"allow" and b"GET" in value.split(b", ")
+    return (name, value + b", HEAD") if may_be_read else header
 
 
 def _unsupported(detail: str) -> ApiError:

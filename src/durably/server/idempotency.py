@@ -12,11 +12,10 @@ import msgspec
 
 from durably import Changeset, Clock, JobQueueService
 from durably.server.audit import Origin
-from durably.server.errors import ApiError, FieldFault, invalid
+from durably.server.errors import ApiError
 
 HEADER = "Idempotency-Key"
 _DAY_US = 86_400_000_000
-_LONGEST = 255
 _PAGE = 500
 _DAYS_PRUNED = 7
 """So long a server may have been off without leaving records behind."""
@@ -39,18 +38,9 @@ class Key:
         origin: keys of different principals are different keys.
         route: likewise of different routes.
         raw: the JSON body; spaces and the order of its members do not matter.
-
-    Raises:
-        ApiError: the key is not 1 to 255 visible ASCII characters.
     """
 
     def __init__(self, text: str, *, origin: Origin, route: str, raw: dict[str, Any]) -> None:
-        if not (1 <= len(text) <= _LONGEST and text.isascii() and text.isprintable()):
-            raise invalid(
-                FieldFault(
-                    field=HEADER, message=f"must have 1 to {_LONGEST} visible ASCII characters"
-                )
-            )
         scope = f"{origin.principal.name}\n{route}\n{text}"
         self.id = hashlib.sha256(scope.encode()).hexdigest()
         self.body = hashlib.sha256(msgspec.json.encode(raw, order="sorted")).hexdigest()
@@ -84,10 +74,20 @@ class IdempotencyKeys:
     def keep(self, changes: Changeset, key: Key | None, answer: object) -> None:
         """Remember *answer* with *changes*; VersionConflictError if the key is there by then."""
         if key is not None:
-            kept = Kept(body=key.body, answer=answer)
-            today = self._today()
-            for day in (today, today + 1):
-                changes.put(_kind(day), key.id, kept, expect=0)
+            self._put(changes, key, answer, expect=0)
+
+    async def correct(self, key: Key | None, answer: object) -> None:
+        """Remember another *answer*: what the first commit made was not what it had promised."""
+        if key is not None:
+            changes = self._queue.changeset()
+            self._put(changes, key, answer, expect=None)
+            await self._queue.commit(changes)
+
+    def _put(self, changes: Changeset, key: Key, answer: object, *, expect: int | None) -> None:
+        kept = Kept(body=key.body, answer=answer)
+        today = self._today()
+        for day in (today, today + 1):
+            changes.put(_kind(day), key.id, kept, expect=expect)
 
     async def prune(self) -> None:
         """Forget the keys of past days."""

@@ -23,8 +23,8 @@ Errors are problem details (RFC 9457) with `code`, `requestId` and, for faults o
 _REF = "#/components/schemas/{name}"
 
 
-def document(handlers: Sequence[HTTPRouteHandler]) -> dict[str, Any]:
-    """The OpenAPI document of *handlers*."""
+def document(handlers: Sequence[HTTPRouteHandler], *, tokens: bool) -> dict[str, Any]:
+    """The OpenAPI document of *handlers*; with *tokens* they need one."""
     config = OpenAPIConfig(
         title="Durably", version=durably.__version__, description=_DESCRIPTION, path="/description"
     )
@@ -32,13 +32,14 @@ def document(handlers: Sequence[HTTPRouteHandler]) -> dict[str, Any]:
         list(handlers), openapi_config=config
     ).openapi_schema.to_schema()
     components = described.setdefault("components", {})
-    components["securitySchemes"] = {"token": {"type": "http", "scheme": "bearer"}}
+    if tokens:
+        components["securitySchemes"] = {"token": {"type": "http", "scheme": "bearer"}}
     for handler in handlers:
         for path in handler.paths:
             plain = path.replace(":str", "")
             operation = described["paths"][plain][_method(handler)]
             _complete(operation, handler.opt, components["schemas"])
-            if plain not in OPEN_PATHS:
+            if tokens and plain not in OPEN_PATHS:
                 operation["security"] = [{"token": []}]
     return described
 

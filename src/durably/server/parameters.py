@@ -17,6 +17,9 @@ IdempotencyKey: TypeAlias = Annotated[
     str | None,
     HeaderParameter(
         name="Idempotency-Key",
+        min_length=1,
+        max_length=255,
+        pattern=r"^[!-~]+$",
         description="Makes the request safe to repeat for 24 hours: the same key and body get the "
         "answer of the first request, and nothing is made twice.",
     ),

@@ -14,6 +14,7 @@ from durably.instances.provider import PortMapping
 from durably.server.audit import AuditEntry
 
 _NO_NUL = r"^[^\x00]*$"
+_NOT_BLANK = r"^[^\x00]*[^\s\x00][^\x00]*$"
 Name = Annotated[str, Meta(min_length=1, max_length=200, pattern=_NO_NUL)]
 QueueName = Annotated[str, Meta(min_length=1, max_length=100, pattern=_NO_NUL)]
 Tag = Annotated[str, Meta(min_length=1, max_length=100, pattern=_NO_NUL)]
@@ -105,32 +106,46 @@ class StatsView(QueueStats, frozen=True, kw_only=True, rename="camel"):
 class InstanceBody(
     msgspec.Struct, frozen=True, kw_only=True, rename="camel", forbid_unknown_fields=True
 ):
-    """An instance that is asked for."""
+    """An instance that is asked for. What is null has its default."""
 
     name: Annotated[str, Meta(min_length=1, max_length=100, pattern=r"^[A-Za-z0-9_-]+$")]
     product_name: Annotated[
-        str, Meta(min_length=1, max_length=200, description="Such as RTX 4090 24GB.")
+        str,
+        Meta(
+            min_length=1, max_length=200, pattern=_NOT_BLANK, description="Such as RTX 4090 24GB."
+        ),
     ]
     template_id: Annotated[
-        Annotated[str, Meta(min_length=1)] | Annotated[int, Meta(ge=1)],
+        Annotated[str, Meta(min_length=1, max_length=200, pattern=_NOT_BLANK)]
+        | Annotated[int, Meta(ge=1)],
         Meta(description="A string that is not blank, or a positive integer."),
     ]
-    gpu_num: Annotated[int, Meta(ge=1, le=8)] = 1
-    rootfs_size: Annotated[int, Meta(ge=20, le=1000, description="GB.")] = 60
-    region: Annotated[
-        str, Meta(min_length=1, max_length=100, description="Where to look for a GPU first.")
-    ] = "CN-HK-01"
+    gpu_num: Annotated[int, Meta(ge=1, le=8)] | None = 1
+    rootfs_size: Annotated[int, Meta(ge=20, le=1000, description="GB.")] | None = 60
+    region: (
+        Annotated[
+            str,
+            Meta(
+                min_length=1,
+                max_length=100,
+                pattern=_NOT_BLANK,
+                description="Where to look for a GPU first.",
+            ),
+        ]
+        | None
+    ) = "CN-HK-01"
     webhook_url: (
         Annotated[
             str,
             Meta(
                 max_length=2_048,
+                pattern=r"^https?://",
                 description="Gets the events. http or https, at an address that may be reached.",
             ),
         ]
         | None
     ) = None
-    billing_mode: BillingMode = BillingMode.SPOT
+    billing_mode: BillingMode | None = BillingMode.SPOT
 
 
 class InstanceAccepted(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):

@@ -34,6 +34,16 @@ def _malformed(why: str) -> ApiError:
     return ApiError(400, "malformed_json", f"the body is not JSON: {why}")
 
 
+def with_integers(raw: dict[str, Any], *names: str) -> dict[str, Any]:
+    """*raw* with 3 for 3.0 in fields that hold integers: in JSON they are the same number."""
+    whole = {
+        name: int(raw[name])
+        for name in names
+        if isinstance(raw.get(name), float) and raw[name].is_integer()
+    }
+    return {**raw, **whole}
+
+
 def fitted(raw: dict[str, Any], kind: type[_T]) -> _T:
     """*raw* as *kind*, a struct that forbids unknown fields.
 

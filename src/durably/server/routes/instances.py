@@ -25,7 +25,7 @@ from durably.server.schemas import (
     instance_fields,
 )
 from durably.server.service import Service, origin_of, service_of
-from durably.server.validation import decode_object, unknown_fields
+from durably.server.validation import decode_object, unknown_fields, with_integers
 
 _operator = [require(Role.OPERATOR)]
 _viewer = [require(Role.VIEWER)]
@@ -54,7 +54,7 @@ async def create_instance(
 ) -> Response[InstanceAccepted]:
     """Record and job are durable when answered. A repeated Idempotency-Key gets the same answer."""
     service, origin = service_of(request), origin_of(request)
-    raw = decode_object(await request.body())
+    raw = with_integers(decode_object(await request.body()), "templateId", "gpuNum", "rootfsSize")
     key = None
     if idempotency_key is not None:
         key = Key(idempotency_key, origin=origin, route="POST /api/instances", raw=raw)

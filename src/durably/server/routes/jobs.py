@@ -15,7 +15,7 @@ from durably.server.idempotency import Key
 from durably.server.parameters import IdempotencyKey, IfNoneMatch, JobId, no_other_query
 from durably.server.schemas import Explanation, JobBody, JobPage, JobView, RetryBody, job_view
 from durably.server.service import Service, origin_of, service_of
-from durably.server.validation import decode_object, fitted
+from durably.server.validation import decode_object, fitted, with_integers
 
 WAIT_MOST_S = 60
 RETRY_AFTER = {"Retry-After": "1"}
@@ -37,7 +37,7 @@ _EXAMPLE = {
     status_code=202,
     guards=_operator,
     summary="Add a job",
-    responses=problems(400, 413, 415, 422),
+    responses=problems(400, 404, 413, 415, 422),
     opt={"body": JobBody, "example": _EXAMPLE},
 )
 async def add_job(
@@ -46,14 +46,14 @@ async def add_job(
     """Durable when answered. A repeated Idempotency-Key gets the job of the first request."""
     service, origin = service_of(request), origin_of(request)
     raw = decode_object(await request.body())
-    body = fitted(raw, JobBody)
+    body = fitted(with_integers(raw, "priority", "maxAttempts"), JobBody)
     if body.delay is not None and body.run_at is not None:
         raise invalid(FieldFault(field="runAt", message="give delay or runAt, not both"))
     key = None
     if idempotency_key is not None:
         key = Key(idempotency_key, origin=origin, route="POST /api/jobs", raw=raw)
-    job = await _kept_job(service, key)
-    while job is None:
+    kept = await service.keys.find(key)
+    while kept is None:
         changes = service.queue.changeset()
         new = changes.add_job(
             body.type,
@@ -71,21 +71,19 @@ async def add_job(
         try:
             [job] = await service.queue.commit(changes)
         except VersionConflictError:  # the same key was quicker
-            job = await _kept_job(service, key)
-    return _accepted(service, job)
-
-
-async def _kept_job(service: Service, key: Key | None) -> Job | None:
-    """The job that *key* has made before."""
-    job_id = await service.keys.find(key)
-    return None if job_id is None else await _known(service, job_id)
+            kept = await service.keys.find(key)
+            continue
+        if job.id != new.id:  # its unique key was held
+            await service.keys.correct(key, job.id)
+        return _accepted(service, job)
+    return _accepted(service, await _known(service, kept))
 
 
 @get(
     "/api/jobs",
     guards=_viewer,
     summary="List jobs",
-    responses=problems(400),
+    responses=problems(400, 404),
 )
 async def list_jobs(
     request: Request[Any, Any, Any],
@@ -97,7 +95,9 @@ async def list_jobs(
     limit: Annotated[int, QueryParameter(ge=1, le=1000)] = 100,
     after: Annotated[
         str | None,
-        QueryParameter(description="Go on after this job: nextCursor of the page before."),
+        QueryParameter(
+            min_length=1, description="Go on after this job: nextCursor of the page before."
+        ),
     ] = None,
 ) -> Response[JobPage]:
     """Highest priority first, then oldest. Filters are ANDed. Tracebacks are in the detail."""

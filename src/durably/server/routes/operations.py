@@ -83,7 +83,7 @@ async def audit(
         int,
         QueryParameter(
             ge=0,
-            le=2**63 - 1,
+            le=2**53 - 1,
             description="Go on after this entry: nextCursor of the page before.",
         ),
     ] = 0,
