@@ -91,11 +91,20 @@ class Shape:
             self._decoder = msgspec.json.Decoder(kind, dec_hook=_foreign_back)
         except TypeError as error:
             raise TypeError(f"payload type {kind!r} is not supported: {error}") from error
+        # No payload is an empty one where every field has a default.
+        self._none = "{}" if self._takes("{}") and not self._takes("null") else "null"
+
+    def _takes(self, text: str) -> bool:
+        try:
+            self._decoder.decode(text)
+        except Exception:  # noqa: BLE001  # a foreign model's validator raises its own
+            return False
+        return True
 
     def decode(self, text: str) -> Any:
         """The payload as the type; PayloadError naming the place that does not fit."""
         try:
-            return self._decoder.decode(text)
+            return self._decoder.decode(self._none if text == "null" else text)
         except Exception as error:  # a foreign model's validator raises its own
             raise PayloadError(f"payload does not fit {self._name()}: {error}") from error
 

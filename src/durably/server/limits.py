@@ -6,6 +6,7 @@ Source: ATM Forum, "Traffic Management Specification" 4.0, 1996, section 4.4.2.
 from durably import Clock
 
 _BURST_S = 1.0
+_ROUNDING_S = 1e-9
 
 
 class RateLimiter:
@@ -29,7 +30,7 @@ class RateLimiter:
         now = self._clock.monotonic()
         due = max(now, self._next.get(name, 0.0))
         early = due - now - max(0.0, _BURST_S - self._every)
-        if early > 0:
+        if early > _ROUNDING_S:
             return early
         self._next[name] = due + self._every
         return 0.0

@@ -6,10 +6,10 @@ from typing import Any
 import pytest
 
 from durably.domain.clock import to_us
-from durably.domain.errors import VersionConflictError
+from durably.domain.errors import JobStateError, VersionConflictError
 from durably.domain.job import JobStatus
 from durably.domain.outcome import NO_CHANGES, Delete, Put, Record
-from durably.store import Store
+from durably.store import NoticeKind, Store
 from durably.testing.clock import VirtualClock
 from durably.testing.conformance.support import (
     add,
@@ -22,6 +22,7 @@ from durably.testing.conformance.support import (
     put,
     running,
 )
+from durably.testing.events import capture
 
 
 class Records:
@@ -173,6 +174,80 @@ class Records:
         assert await store.events(after=everything[-1].id) == []
         assert await store.events(subject="c") == []
         assert await store.events(after=-5, limit=1) == everything[:1]
+
+    async def test_events_are_read_from_the_newest(self, store: Store) -> None:
+        """Newest first, below an id, at most so many, all or of one subject."""
+        await store.write(changes(*(event("ab"[n % 2], n) for n in range(10))))
+        oldest_first = await store.events()
+        newest = await store.events(newest_first=True)
+        page = await store.events(newest_first=True, limit=3)
+        rest = await store.events(newest_first=True, after=page[-1].id)
+        of_b = await store.events(newest_first=True, subject="b", after=page[0].id, limit=2)
+
+        assert newest == oldest_first[::-1]
+        assert page + rest == newest
+        assert [e.data for e in of_b] == [7, 5]
+        assert await store.events(newest_first=True, after=oldest_first[0].id) == []
+
+    async def test_old_events_of_a_subject_are_removed(
+        self, store: Store, clock: VirtualClock
+    ) -> None:
+        """Those about it that are older, and no others; ids are never given again."""
+        await store.write(changes(*(event("ab"[n % 2], n) for n in range(6))))
+        await clock.advance(10)
+        await store.write(changes(event("a", "young")))
+        removed = await store.prune_events("a", 5.0)
+        left = await store.events()
+        again = await store.prune_events("a", 5.0)
+        await clock.advance(10)
+        await store.prune_events("a", 5.0)
+        await store.write(changes(event("a", "new")))
+        [*_, last] = await store.events()
+
+        assert (removed, again) == (3, 0)
+        assert [e.data for e in left] == [1, 3, 5, "young"]
+        assert last.data == "new"
+        assert last.id > left[-1].id
+        assert await store.prune_events("nobody", 0.0) == 0
+
+    async def test_appended_events_are_told_of(self, store: Store) -> None:
+        """A notice after the commit that appended them, and none after one that did not."""
+        told: list[NoticeKind] = []
+        unsubscribe = store.subscribe(lambda notice: told.append(notice.kind))
+        await store.write(changes(put("a")))
+        async with capture(store, NoticeKind.READY):
+            await add(store)
+        before = list(told)
+        async with capture(store, NoticeKind.EVENTS):
+            await store.write(changes(event()))
+        unsubscribe()
+
+        assert NoticeKind.EVENTS not in before
+
+    async def test_changes_commit_with_what_is_done_to_a_job(self, store: Store) -> None:
+        """Cancel, retry and pause take them along; a refusal of either leaves nothing of both."""
+        job = await add(store)
+        with pytest.raises(VersionConflictError):
+            await store.cancel(job.id, changes(put("a", expect=5), event()))
+        still = await look(store, job)
+        await store.cancel(job.id, changes(put("a"), event("cancelled")))
+        with pytest.raises(JobStateError):
+            await store.cancel(job.id, changes(event("refused")))
+        with pytest.raises(VersionConflictError):
+            await store.retry(job.id, None, changes(put("a", expect=5)))
+        await store.retry(job.id, None, changes(event("retried")))
+        with pytest.raises(JobStateError):
+            await store.retry(job.id, None, changes(event("refused")))
+        with pytest.raises(VersionConflictError):
+            await store.pause("q", paused=True, changes=changes(put("a", expect=5)))
+        paused_by_a_refusal = await store.paused()
+        await store.pause("q", paused=True, changes=changes(event("paused")))
+
+        assert still.status is JobStatus.PENDING
+        assert (await look(store, job)).status is JobStatus.PENDING
+        assert paused_by_a_refusal == frozenset()
+        assert await store.paused() == {"q"}
+        assert [e.subject for e in await store.events()] == ["cancelled", "retried", "paused"]
 
     async def test_an_attempt_writes_at_its_time(self, store: Store, clock: VirtualClock) -> None:
         """Events of a checkpoint carry the time of the checkpoint, not of the attempt's start."""
