@@ -95,7 +95,7 @@ class Stuck(MemoryStore):
     renews = True
     refuse: Callable[[], StoreError] | None = None
 
-    async def exchange(self, *args: object, **options: object):  # type: ignore[no-untyped-def, override]  # noqa: ANN201
+    async def exchange(self, *args: object, **options: object):  # type: ignore[no-untyped-def]  # noqa: ANN201
         await self._held()
         return await super().exchange(*args, **options)  # type: ignore[arg-type]
 

@@ -63,13 +63,13 @@ async def test_followers_get_each_event_once_wherever_they_start() -> None:
             written += batch
             if random.random() < 0.3:
                 start = random.randrange(written)
-                follower = following(log, start, None, last=total, pause=random.choice([0, 0.002]))
-                late.append((start, asyncio.ensure_future(follower)))
+                behind = following(log, start, None, last=total, pause=random.choice([0, 0.002]))
+                late.append((start, asyncio.ensure_future(behind)))
         async with asyncio.timeout(60):
             for follower in followers:
                 assert await follower == list(range(1, total + 1))
-            for start, follower in late:
-                assert await follower == list(range(start + 1, total + 1))
+            for start, other in late:
+                assert await other == list(range(start + 1, total + 1))
     assert late
 
 
@@ -279,9 +279,9 @@ async def test_a_stream_over_http_is_resumed_by_its_last_id() -> None:
         instance_id = await api.instance()
         await api.reaches(instance_id, "ready")
         seen: list[tuple[str, str]] = []
-        after = None
+        after = ""
         while True:
-            headers = {} if after is None else {"Last-Event-ID": after}
+            headers = {} if not after else {"Last-Event-ID": after}
             url = f"{api.url}/api/instances/{instance_id}/events"
             async with api.session.get(url, headers=headers) as answer:
                 assert answer.headers["Content-Type"] == "text/event-stream; charset=utf-8"

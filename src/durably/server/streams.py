@@ -10,10 +10,9 @@ Invariants:
 """
 
 import asyncio
-import contextlib
 import logging
 from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from types import TracebackType
 from typing import Any, NamedTuple, Self
 
@@ -91,7 +90,7 @@ class EventLog:
         """How many streams are open."""
         return self._followers
 
-    async def follow(self, after: int | None, subject: str | None) -> AsyncIterator[bytes]:
+    async def follow(self, after: int | None, subject: str | None) -> AsyncGenerator[bytes, None]:
         """The events about *subject* (None: all) as chunks of an event stream, until it is closed.
 
         Args:
@@ -224,7 +223,7 @@ def _chunk(event: Event) -> bytes:
 async def send_stream(
     receive: Callable[[], Awaitable[Any]],
     send: Callable[[Any], Awaitable[None]],
-    chunks: AsyncIterator[bytes],
+    chunks: AsyncGenerator[bytes, None],
     *,
     patience: float,
 ) -> None:
@@ -256,7 +255,7 @@ async def send_stream(
 
 
 async def _send_all(
-    send: Callable[[Any], Awaitable[None]], chunks: AsyncIterator[bytes], patience: float
+    send: Callable[[Any], Awaitable[None]], chunks: AsyncGenerator[bytes, None], patience: float
 ) -> None:
     body = {"type": "http.response.body", "body": b"", "more_body": True}
     try:
@@ -267,10 +266,7 @@ async def _send_all(
     except TimeoutError:
         _log.warning("a client of an event stream took nothing for %g s: dropped", patience)
     finally:
-        close = getattr(chunks, "aclose", None)
-        if close is not None:
-            with contextlib.suppress(RuntimeError):
-                await close()
+        await chunks.aclose()
 
 
 async def _disconnected(receive: Callable[[], Awaitable[Any]]) -> None:

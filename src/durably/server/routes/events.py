@@ -1,6 +1,6 @@
 """Event streams (server-sent events)."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from typing import Annotated, Any
 
 from litestar import Request, get
@@ -67,7 +67,7 @@ def _cursor(last_event_id: str | None) -> int | None:
     return int(last_event_id[:19])
 
 
-def _stream(chunks: AsyncIterator[bytes]) -> ASGIApp:
+def _stream(chunks: AsyncGenerator[bytes, None]) -> ASGIApp:
     async def app(_: Scope, receive: Receive, send: Send) -> None:
         await send_stream(receive, send, chunks, patience=_PATIENCE_S)
 
