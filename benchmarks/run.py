@@ -7,6 +7,7 @@ from pathlib import Path
 import enqueue
 import idle
 import latency
+import service
 import support
 import throughput
 
@@ -17,7 +18,7 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="one small repetition of each")
     parser.add_argument("--store", action="append", choices=list(support.stores()))
     parser.add_argument("--out", type=Path, default=support.RESULTS, help="folder of the results")
-    parser.add_argument("question", nargs="*", help="enqueue, throughput, latency, idle")
+    parser.add_argument("question", nargs="*", help="enqueue, throughput, latency, idle, service")
     options = parser.parse_args()
     small = options.quick
     questions: dict[str, support.Measure] = {
@@ -25,6 +26,7 @@ def main() -> None:
         "throughput": partial(throughput.measure, jobs=2_000 if small else 40_000),
         "latency": partial(latency.measure, jobs=30 if small else 300),
         "idle": partial(idle.measure, seconds=0.5 if small else 5.0),
+        "service": partial(service.measure, jobs=500 if small else 20_000),
     }
     wanted = options.question or list(questions)
     if unknown := set(wanted) - set(questions):

@@ -20,6 +20,6 @@ def test_every_benchmark_runs_and_saves_its_result(tmp_path: Path) -> None:
 
     assert done.returncode == 0, done.stderr
     [result] = [json.loads(path.read_text()) for path in tmp_path.glob("*.json")]
-    assert {"enqueue", "throughput", "latency", "idle"} == set(result["answers"])
+    assert {"enqueue", "throughput", "latency", "idle", "service"} == set(result["answers"])
     assert {"memory", "sqlite"} == set(result["answers"]["throughput"])
     assert "python" in result["machine"]
