@@ -6,7 +6,12 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 from tests.server.support import TOKENS, VIEWER, running
 
-from durably import JobContext, StoreReadOnlyError
+from durably import JobContext, JobQueueService, StoreReadOnlyError
+from durably.server.audit import Origin, entries, prune
+from durably.server.auth import LOCAL
+from durably.server.idempotency import IdempotencyKeys, Key
+from durably.stores.memory import MemoryStore
+from durably.testing import VirtualClock
 
 
 async def test_ready_follows_what_the_service_can_do() -> None:
@@ -128,3 +133,41 @@ async def test_the_description_has_every_route_with_an_example() -> None:
     job = described["components"]["schemas"]["JobBody"]
     assert job["required"] == ["type"]
     assert job["properties"]["maxAttempts"]
+
+
+async def test_old_entries_and_keys_are_removed() -> None:
+    """Audit after 90 days, that of added jobs with the jobs, keys of days that are over."""
+    clock = VirtualClock()
+    queue = JobQueueService(MemoryStore(clock=clock), clock=clock, retention=3_600)
+    keys = IdempotencyKeys(queue, clock)
+    origin = Origin(principal=LOCAL, request_id="r")
+    async with queue:
+
+        async def ask(text: str) -> object:
+            key = Key(text, origin=origin, route="r", raw={})
+            found = await keys.find(key)
+            if found is None:
+                changes = queue.changeset()
+                keys.keep(changes, key, text)
+                origin.note(changes, "job.enqueue", text)
+                origin.note(changes, "job.cancel", text)
+                await queue.commit(changes)
+            return found
+
+        async def look() -> list[str]:
+            await prune(queue)
+            await keys.prune()
+            return [entry.action for entry in await entries(queue, before=0, limit=100)]
+
+        assert await ask("a") is None
+        assert await look() == ["job.cancel", "job.enqueue"]
+        await clock.advance(86_000)
+        assert await ask("a") == "a"
+        assert await look() == ["job.cancel"]
+        await clock.advance(2 * 86_400)
+        assert await look() == ["job.cancel"]
+        assert await ask("a") is None
+        await clock.advance(91 * 86_400)
+        assert await look() == []
+        counts = [await queue.count_records(f"idempotency:{day}") for day in range(20_000, 21_500)]
+        assert sum(counts) <= 2

@@ -104,6 +104,19 @@ async def test_sigterm_closes_streams_and_lets_running_jobs_finish(folder: Path)
         assert (await server.get(f"/api/jobs/{late['id']}"))["status"] == "pending"
 
 
+async def test_who_waits_for_a_job_is_answered_at_the_end(folder: Path) -> None:
+    """`Prefer: wait` does not hold the end up, and its client is not cut off."""
+    async with Server("program:queue", "--timeout", "0", folder=folder) as server:
+        job = await server.post("/api/jobs", {"type": "gated"})
+        await has_started(folder, job["id"])
+        waiting = asyncio.ensure_future(server.get(f"/api/jobs/{job['id']}", Prefer="wait=60"))
+        async with server.session.get("/metrics") as answer:
+            assert answer.status == 200
+        server.signal(signal.SIGTERM)
+        assert (await asyncio.wait_for(waiting, 30))["status"] == "processing"
+        assert await server.ends() == 0
+
+
 async def test_what_still_runs_at_the_timeout_is_given_back(folder: Path) -> None:
     """It is pending again with no attempt spent, and the end says how many there were."""
     async with Server("program:queue", "--timeout", "0.1", folder=folder) as server:

@@ -11,7 +11,7 @@ import pytest
 from tests.server.support import running
 
 from durably import JobQueueService, StoreError
-from durably.server.audit import AUDIT_SUBJECT
+from durably.server.audit import AUDIT_SUBJECT, ENQUEUE_SUBJECT
 from durably.server.streams import KEEP_ALIVE_S, EventLog, send_stream
 from durably.stores.memory import MemoryStore
 from durably.testing import VirtualClock, until
@@ -94,8 +94,8 @@ async def test_all_events_begin_with_what_comes_next_and_leave_the_audit_out() -
         assert await anext(chunks) == b"retry: 2000\n\n"
         next_chunk = asyncio.ensure_future(anext(chunks))
         await until(lambda: log._reader is not None)
-        await emit(queue, AUDIT_SUBJECT, "b")
-        assert ids(await asyncio.wait_for(next_chunk, 30)) == [4]
+        await emit(queue, AUDIT_SUBJECT, ENQUEUE_SUBJECT, "b")
+        assert ids(await asyncio.wait_for(next_chunk, 30)) == [5]
         await chunks.aclose()
 
 

@@ -23,7 +23,11 @@ from durably.stores.sqlite.database import connect, file_system, path_of, transl
 
 _SQLITE_FIXED = (3, 51, 3)
 _FREE_LEAST = 256 * 1024 * 1024
-_EXTRAS = {"cli": ("click", "rich"), "instances": ("aiohttp", "standardwebhooks", "yarl")}
+_EXTRAS = {
+    "cli": ("click", "rich"),
+    "instances": ("aiohttp", "standardwebhooks", "yarl"),
+    "server": ("litestar", "prometheus-client", "uvicorn"),
+}
 
 
 class Verdict(StrEnum):

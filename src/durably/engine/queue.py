@@ -129,6 +129,11 @@ class JobQueueService:
         return self._store.url
 
     @property
+    def retention(self) -> float:
+        """Final jobs are removed when they are older, seconds."""
+        return self._retention
+
+    @property
     def handler_types(self) -> tuple[str, ...]:
         """The job types that can run here."""
         return tuple(handler.type for handler in self._handlers.all())

@@ -14,8 +14,12 @@ from durably.domain.clock import to_datetime
 from durably.server.auth import Principal
 
 AUDIT_SUBJECT = "audit"
-KEPT_S = 90 * 86_400.0
-"""Entries are removed when they are older."""
+ENQUEUE_SUBJECT = "audit.enqueue"
+"""Of added jobs: as many as there are jobs, so they are kept no longer than those."""
+AUDIT_SUBJECTS = frozenset({AUDIT_SUBJECT, ENQUEUE_SUBJECT})
+_ENQUEUE = "job.enqueue"
+_KEPT_S = 90 * 86_400.0
+"""The other entries are removed when they are older."""
 
 
 class Origin(msgspec.Struct, frozen=True, kw_only=True):
@@ -32,7 +36,8 @@ class Origin(msgspec.Struct, frozen=True, kw_only=True):
             "subject": subject,
             "details": details,
         }
-        changes.emit(action, AUDIT_SUBJECT, entry)
+        filed = ENQUEUE_SUBJECT if action == _ENQUEUE else AUDIT_SUBJECT
+        changes.emit(action, filed, entry)
 
 
 class AuditEntry(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
@@ -49,10 +54,21 @@ class AuditEntry(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
 
 async def entries(queue: JobQueueService, *, before: int, limit: int) -> list[AuditEntry]:
     """Entries with ids below *before* (0: the newest), newest first."""
-    events = await queue.get_events(
-        after=before, subject=AUDIT_SUBJECT, limit=limit, newest_first=True
-    )
-    return [_entry(event) for event in events]
+    found = [
+        event
+        for subject in AUDIT_SUBJECTS
+        for event in await queue.get_events(
+            after=before, subject=subject, limit=limit, newest_first=True
+        )
+    ]
+    found.sort(key=lambda event: event.id, reverse=True)
+    return [_entry(event) for event in found[:limit]]
+
+
+async def prune(queue: JobQueueService) -> None:
+    """Remove old entries."""
+    await queue.prune_events(AUDIT_SUBJECT, _KEPT_S)
+    await queue.prune_events(ENQUEUE_SUBJECT, queue.retention)
 
 
 def _entry(event: Event) -> AuditEntry:

@@ -1,5 +1,7 @@
 """Whether the service is of use now."""
 
+import asyncio
+
 from durably import JobQueueService
 
 
@@ -14,14 +16,15 @@ class Readiness:
     def __init__(self, queue: JobQueueService, *, workers: bool) -> None:
         self._queue = queue
         self._workers = workers
-        self._draining = False
+        self.draining = asyncio.Event()
+        """Set when the service is about to end: whoever is waited with is answered now."""
 
     def drain(self) -> None:
         """The service is about to end."""
-        self._draining = True
+        self.draining.set()
 
     async def reasons(self) -> tuple[str, ...]:
         """One sentence each; nothing when it is ready."""
-        if self._draining:
+        if self.draining.is_set():
             return ("the service is shutting down",)
         return await self._queue.health(workers=self._workers)

@@ -9,7 +9,8 @@ from litestar import Request
 from durably import Clock, JobQueueService
 from durably.domain.clock import to_datetime
 from durably.instances import JobWorkerService
-from durably.server.audit import AUDIT_SUBJECT, KEPT_S, Origin
+from durably.server import audit
+from durably.server.audit import Origin
 from durably.server.auth import Tokens
 from durably.server.estimate import Estimate
 from durably.server.idempotency import IdempotencyKeys
@@ -18,7 +19,7 @@ from durably.server.metrics import Metrics
 from durably.server.readiness import Readiness
 from durably.server.streams import EventLog
 
-HOUSEKEEPING_INTERVAL_S = 3_600.0
+HOUSEKEEPING_INTERVAL_S = 300.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,7 +43,7 @@ class Service:
 
     async def housekeep(self) -> None:
         """Remove old audit entries and keys."""
-        await self.queue.prune_events(AUDIT_SUBJECT, KEPT_S)
+        await audit.prune(self.queue)
         await self.keys.prune()
 
 

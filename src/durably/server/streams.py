@@ -19,7 +19,7 @@ from typing import Any, NamedTuple, Self
 import msgspec
 
 from durably import Clock, Event, JobQueueService, StoreError
-from durably.server.audit import AUDIT_SUBJECT
+from durably.server.audit import AUDIT_SUBJECTS
 from durably.store import Notice, NoticeKind
 
 KEEP_ALIVE_S = 15.0
@@ -207,7 +207,7 @@ def _entries(page: Sequence[Event]) -> list[_Entry]:
     return [
         _Entry(event.id, event.subject, event.topic, _chunk(event))
         for event in page
-        if event.subject != AUDIT_SUBJECT
+        if event.subject not in AUDIT_SUBJECTS
     ]
 
 

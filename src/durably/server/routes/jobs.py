@@ -1,5 +1,6 @@
 """Jobs: add, list, look at, wait for, cancel, retry, explain."""
 
+import asyncio
 import re
 from typing import Annotated, Any
 
@@ -163,10 +164,19 @@ def _wait_of(prefer: str) -> int | None:
 
 
 async def _waited(service: Service, job: Job, seconds: int) -> Job:
+    """The job once it is final, or as it is when the time is up or the service is about to end."""
+    loop = asyncio.get_running_loop()
+    waiting = loop.create_task(service.queue.wait(job.id, timeout=float(seconds)))
+    draining = loop.create_task(service.readiness.draining.wait())
     try:
-        return await service.queue.wait(job.id, timeout=float(seconds))
-    except TimeoutError:
-        return await _known(service, job.id)
+        await asyncio.wait([waiting, draining], return_when=asyncio.FIRST_COMPLETED)
+        if waiting.done() and not isinstance(waiting.exception(), TimeoutError):
+            return waiting.result()
+    finally:
+        waiting.cancel()
+        draining.cancel()
+        await asyncio.wait([waiting, draining])
+    return await _known(service, job.id)
 
 
 @post(

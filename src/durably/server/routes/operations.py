@@ -88,7 +88,7 @@ async def audit(
         ),
     ] = 0,
 ) -> Response[AuditPage]:
-    """Changes made through the API in the last 90 days, newest first."""
+    """Newest first. Kept for 90 days; those of added jobs as long as final jobs are."""
     no_other_query(request, "limit", "after")
     found = await entries(service_of(request).queue, before=after, limit=limit)
     cursor = found[-1].id if len(found) == limit else msgspec.UNSET
