@@ -37,6 +37,9 @@ ADDING: list[dict[str, Any]] = [
     {"run_at": datetime(2030, 1, 1)},  # noqa: DTZ001  # naive on purpose
     {"run_at": "2030-01-01T00:00:00Z"},
     {"run_at": 1_900_000_000},
+    {"run_at": datetime.fromisoformat("0001-01-01T00:00:00+14:00")},
+    {"run_at": datetime.fromisoformat("9999-12-31T23:59:59-14:00")},
+    {"run_at": datetime.fromisoformat("1969-12-31T23:59:59+00:00")},
     {"delay": 1, "run_at": datetime.fromisoformat("2030-01-01T00:00:00+00:00")},
     {"queue": ""},
     {"queue": None},

@@ -1,6 +1,7 @@
 """What holds for every request: errors, limits, tokens, headers."""
 
 import asyncio
+import contextlib
 import io
 import json
 import logging
@@ -72,6 +73,46 @@ async def test_json_that_is_no_object_is_a_bad_request(body: bytes) -> None:
         )
         answer.problem(400, "validation_failed")
         assert "must be a JSON object" in answer.json["detail"]
+
+
+async def raw(url: str, *parts: bytes) -> bytes:
+    """What the server answers to bytes, until it closes."""
+    host, port = url.removeprefix("http://").split(":")
+    reader, writer = await asyncio.open_connection(host, int(port))
+    with contextlib.suppress(ConnectionError):
+        for part in parts:
+            writer.write(part)
+            await writer.drain()
+    answer = await asyncio.wait_for(reader.read(), 30)
+    writer.close()
+    return answer
+
+
+@pytest.mark.parametrize("request_", [b"nonsense\r\n\r\n", b"GET \xff HTTP/1.1\r\n\r\n"])
+async def test_what_is_no_http_is_a_problem_too(request_: bytes) -> None:
+    """400 as problem details, and the connection is closed."""
+    async with running(started=False) as api:
+        answer = await raw(api.url, request_)
+        assert answer.startswith(b"HTTP/1.1 400 ")
+        assert b"application/problem+json" in answer
+        assert b'"code":"malformed_request"' in answer
+
+
+@pytest.mark.parametrize("header", [b"x" * 10_000 + b"\r\nX: ", b"x" * 10_000])
+async def test_headers_without_end_are_refused(header: bytes) -> None:
+    """431 after 64 KiB, whether many headers or one."""
+    async with running(started=False) as api:
+        answer = await raw(api.url, b"GET / HTTP/1.1\r\nX: ", *[header] * 7)
+        assert answer.startswith(b"HTTP/1.1 431 ")
+        assert (await api.get("/health/live")).status == 200
+
+
+async def test_requests_one_after_the_other_have_a_head_each() -> None:
+    """The limit is one of each head, not of the connection."""
+    async with running(started=False) as api:
+        padding = {"X-Padding": "x" * 7_000}
+        for _ in range(30):
+            assert (await api.post("/api/jobs", {"type": "a"}, headers=padding)).status == 202
 
 
 @pytest.mark.parametrize(

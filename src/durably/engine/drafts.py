@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Collection, Generator
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any, Self
 
 import msgspec
@@ -18,6 +18,7 @@ KEY_LONGEST = 500
 TAG_LONGEST = 100
 TAGS_MOST = 50
 MAX_ATTEMPTS_MOST = 1_000_000
+_RUN_AT_LAST_US = to_us(datetime.max.replace(tzinfo=UTC))
 
 
 class Drafter:
@@ -96,7 +97,13 @@ def _when(delay: float | None, run_at: datetime | None) -> tuple[int, int | None
         return 0, None
     if not isinstance(run_at, datetime):
         raise TypeError(f"run_at must be an aware datetime, got {run_at!r}")
-    return 0, to_us(run_at)
+    try:
+        run_at_us = to_us(run_at)
+    except OverflowError:
+        run_at_us = -1  # its offset takes it out of what a datetime can be
+    if not 0 <= run_at_us <= _RUN_AT_LAST_US:
+        raise ValueError(f"run_at must be in the years 1970 to 9999 (UTC), got {run_at}")
+    return 0, run_at_us
 
 
 def _tags(tags: Collection[str]) -> str:

@@ -15,6 +15,7 @@ import uvicorn
 
 from durably import SettingsError
 from durably.server.gate import AsgiApp
+from durably.server.protocol import Protocol
 
 _GRACE_S = 5
 """How long requests in progress may take at the end."""
@@ -65,6 +66,7 @@ async def serving(app: AsgiApp, listening: socket.socket) -> AsyncIterator[async
     """
     config = uvicorn.Config(
         cast("Any", app),
+        http=Protocol,
         log_config=None,
         log_level="warning",
         access_log=False,

@@ -8,7 +8,16 @@ import msgspec
 from litestar import Request, Response, get, post
 from litestar.params import HeaderParameter, QueryParameter
 
-from durably import Job, JobNotFoundError, JobPriority, JobStatus, VersionConflictError
+from durably import (
+    Changeset,
+    FollowUp,
+    Job,
+    JobNotFoundError,
+    JobPriority,
+    JobStatus,
+    PayloadError,
+    VersionConflictError,
+)
 from durably.server.answers import answer, entity, problems
 from durably.server.auth import Role, require
 from durably.server.errors import FieldFault, invalid
@@ -56,17 +65,7 @@ async def add_job(
     kept = await service.keys.find(key)
     while kept is None:
         changes = service.queue.changeset()
-        new = changes.add_job(
-            body.type,
-            body.payload,
-            priority=JobPriority(body.priority),
-            max_attempts=body.max_attempts,
-            delay=body.delay,
-            run_at=body.run_at,
-            queue=body.queue,
-            unique_key=body.unique_key,
-            tags=body.tags,
-        )
+        new = _added(changes, body)
         origin.note(changes, "job.enqueue", new.id, type=body.type, queue=body.queue)
         service.keys.keep(changes, key, new.id)
         try:
@@ -78,6 +77,25 @@ async def add_job(
             await service.keys.correct(key, job.id)
         return _accepted(service, job)
     return _accepted(service, await _known(service, kept))
+
+
+def _added(changes: Changeset, body: JobBody) -> FollowUp:
+    try:
+        return changes.add_job(
+            body.type,
+            body.payload,
+            priority=JobPriority(body.priority),
+            max_attempts=body.max_attempts,
+            delay=body.delay,
+            run_at=body.run_at,
+            queue=body.queue,
+            unique_key=body.unique_key,
+            tags=body.tags,
+        )
+    except PayloadError:
+        raise
+    except ValueError as error:  # all that the schema does not say is about this field
+        raise invalid(FieldFault(field="runAt", message=str(error))) from None
 
 
 @get(
