@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help setup fmt check test demo bench lock clean
+.PHONY: help setup services fmt check test demo bench lock clean
 
 help: ## list the targets
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -18,6 +18,12 @@ $(STAMP): requirements.lock pyproject.toml
 
 setup: $(STAMP) ## make the virtual environment from requirements.lock
 
+services: ## install what the tests start: PostgreSQL, curl, jq (Debian, as root; else they are skipped)
+	@command -v jq >/dev/null && command -v curl >/dev/null && ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 \
+	|| if command -v apt-get >/dev/null && [ "$$(id -u)" = 0 ]; then \
+	  apt-get update -qq && apt-get install -y -qq --no-install-recommends postgresql curl jq >/dev/null; \
+	else echo "PostgreSQL, curl or jq are missing: their tests are skipped"; fi
+
 fmt: setup ## format and sort imports
 	$(BIN)/ruff check --fix-only --quiet .
 	$(BIN)/ruff format .
@@ -29,7 +35,7 @@ check: setup ## lint, types, import contracts
 	$(BIN)/pyright
 	$(BIN)/lint-imports
 
-test: check ## check, then every test
+test: services check ## check, then every test
 	$(BIN)/python -m pytest -n 2
 
 demo: setup ## three GPU instances end to end, with faults and a killed process

@@ -2,12 +2,14 @@
 
 import asyncio
 import inspect
+import itertools
 import threading
 import time
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
+from tests.postgres import Server, binaries, running_server
 
 pytest.register_assert_rewrite("durably.testing.conformance")
 
@@ -18,6 +20,26 @@ _LONGEST_END_S = 5.0
 def sqlite_url(tmp_path: Path) -> str:
     """A store on a file of its own."""
     return f"sqlite:///{tmp_path}/jobs.db"
+
+
+@pytest.fixture(scope="session")
+def postgres_server() -> Iterator[Server]:
+    """A PostgreSQL server of this test process."""
+    programs = binaries()
+    if programs is None:
+        pytest.skip("PostgreSQL is not installed: `make services` installs it")
+    with running_server(programs) as server:
+        yield server
+
+
+_schemas = itertools.count(1)
+
+
+@pytest.fixture
+def postgres_url(postgres_server: Server) -> str:
+    """A store in a schema of its own, which is also that of the test's own tables."""
+    name = f"test_{next(_schemas)}"
+    return f"{postgres_server.url}?schema={name}&search_path={name}"
 
 
 @pytest.fixture(autouse=True)

@@ -4,6 +4,7 @@ import sys
 
 _EXTRA_OF = {
     "aiohttp": "instances",
+    "asyncpg": "postgres",
     "click": "cli",
     "litestar": "server",
     "prometheus_client": "server",

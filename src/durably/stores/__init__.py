@@ -18,8 +18,12 @@ def open_store(url: str, *, clock: Clock) -> Store:
         from durably.stores.sqlite.store import SQLiteStore
 
         return SQLiteStore(url, clock=clock)
+    if scheme in {"postgresql", "postgres"}:
+        from durably.stores.postgres.store import PostgresStore
+
+        return PostgresStore(url, clock=clock)
     # The whole URL may hold a password, so only its scheme is named.
     raise SettingsError(
         f"no store is known for {scheme + ':' if ':' in url else url!r};"
-        " use memory:// or sqlite:///path"
+        " use memory://, sqlite:///path or postgresql://user@host/database"
     )

@@ -1,0 +1,1 @@
+"""The store on PostgreSQL: the same jobs for processes on many machines."""

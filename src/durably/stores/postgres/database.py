@@ -1,0 +1,206 @@
+"""Connections to PostgreSQL: from a URL, with the schema in place, and errors of ours."""
+
+import hashlib
+import re
+import zlib
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from importlib.resources import files
+from typing import Any, NamedTuple
+from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
+
+import asyncpg
+
+from durably.domain.errors import (
+    DurablyError,
+    SettingsError,
+    StoreBusyError,
+    StoreCorruptError,
+    StoreError,
+    StoreFullError,
+    StoreReadOnlyError,
+    StoreUnsupportedError,
+)
+
+_SCHEMA = re.compile(r"[a-z_][a-z0-9_]{0,50}")
+_CONNECT_S = 10.0
+_COMMAND_S = 60.0
+_LEAST_VERSION = 130_000
+
+
+class Address(NamedTuple):
+    """Where a store is."""
+
+    dsn: str
+    schema: str
+
+    @property
+    def shown(self) -> str:
+        """For people: without the password."""
+        parts = urlsplit(self.dsn)
+        host = parts.netloc.rpartition("@")[2]
+        user = f"{parts.username}@" if parts.username else ""
+        return f"postgresql://{user}{host}{parts.path}"
+
+    @property
+    def lock_class(self) -> int:
+        """The first key of this store's advisory locks."""
+        return zlib.crc32(f"durably:{self.schema}".encode()) & 0x7FFF_FFFF
+
+
+def address_of(url: str) -> Address:
+    """The address in a store URL, whose query may name the schema: ``?schema=durably``.
+
+    Raises:
+        SettingsError: it is none; its password is not quoted.
+    """
+    try:
+        parts = urlsplit(url)
+        named = dict(parse_qsl(parts.query))
+        _ = parts.port
+    except ValueError:
+        raise SettingsError(
+            "the store's URL cannot be read; use postgresql://user@host/db"
+        ) from None
+    schema = named.pop("schema", "durably")
+    if not _SCHEMA.fullmatch(schema):
+        raise SettingsError(
+            f"a schema's name has lower-case letters, digits and underscores, got {schema!r}"
+        )
+    dsn = urlunsplit(("postgresql", parts.netloc, parts.path, urlencode(named), ""))
+    return Address(dsn, schema)
+
+
+async def connect(address: Address) -> "asyncpg.Connection[asyncpg.Record]":
+    """A connection of our own.
+
+    Raises:
+        StoreError: there is none to be had.
+    """
+    with translated(address):
+        return await asyncpg.connect(
+            address.dsn,
+            timeout=_CONNECT_S,
+            command_timeout=_COMMAND_S,
+            server_settings={"application_name": "durably"},
+        )
+
+
+async def migrate(connection: "asyncpg.Connection[asyncpg.Record]", address: Address) -> None:
+    """Create or complete the schema, one process at a time.
+
+    Raises:
+        StoreUnsupportedError: the server is too old, or the schema newer or other than ours.
+    """
+    version = connection.get_server_version()
+    if version.major * 10_000 < _LEAST_VERSION:
+        raise StoreUnsupportedError(f"need PostgreSQL 13 or later, got {version.major}")
+    s = address.schema
+    async with connection.transaction():
+        await connection.execute("SELECT pg_advisory_xact_lock($1, 0)", address.lock_class)
+        await connection.execute(f"CREATE SCHEMA IF NOT EXISTS {s}")
+        await connection.execute(
+            f"CREATE TABLE IF NOT EXISTS {s}.migrations"
+            " (number integer PRIMARY KEY, checksum text NOT NULL)"
+        )
+        rows = await connection.fetch(f"SELECT number, checksum FROM {s}.migrations")
+        done: dict[int, str] = {row[0]: row[1] for row in rows}
+        for number, script in _scripts():
+            checksum = hashlib.sha256(script.encode()).hexdigest()
+            if number not in done:
+                await connection.execute(script.replace("{s}", s))
+                await connection.execute(
+                    f"INSERT INTO {s}.migrations VALUES ($1, $2)",
+                    *(number, checksum),
+                )
+            elif done.pop(number) != checksum:
+                raise StoreUnsupportedError(
+                    f"migration {number} of schema {s} is not the one this version knows"
+                )
+        if newer := done.keys() - {number for number, _ in _scripts()}:
+            raise StoreUnsupportedError(
+                f"schema {s} is of a newer Durably: it has migration {max(newer)}; update this one"
+            )
+
+
+def _scripts() -> Iterator[tuple[int, str]]:
+    folder = files(__package__ or "").joinpath("schema")
+    for script in sorted(folder.iterdir(), key=lambda entry: entry.name):
+        if script.name.endswith(".sql"):
+            yield int(script.name[:4]), script.read_text(encoding="utf-8")
+
+
+@contextmanager
+def translated(address: Address) -> Iterator[None]:
+    """The driver's errors as ours."""
+    try:
+        yield
+    except Exception as error:
+        ours = translate(error, address)
+        if ours is error:
+            raise
+        raise ours from error
+
+
+@asynccontextmanager
+async def translating(address: Address) -> AsyncIterator[None]:
+    """`translated` for what awaits."""
+    with translated(address):
+        yield
+
+
+_MEANINGS: tuple[tuple[type[BaseException], type[StoreError], str], ...] = (
+    (asyncpg.DiskFullError, StoreFullError, "the disk is full"),
+    (asyncpg.ReadOnlySQLTransactionError, StoreReadOnlyError, "the server is read-only"),
+    (asyncpg.DataCorruptedError, StoreCorruptError, "the database is damaged"),
+    (asyncpg.IndexCorruptedError, StoreCorruptError, "the database is damaged"),
+    (asyncpg.LockNotAvailableError, StoreBusyError, "it is locked by others"),
+    (asyncpg.DeadlockDetectedError, StoreBusyError, "others stood in the way"),
+    (asyncpg.TooManyConnectionsError, StoreBusyError, "the server has no connection left"),
+    (asyncpg.InvalidPasswordError, StoreUnsupportedError, "user or password are wrong"),
+    (asyncpg.InvalidCatalogNameError, StoreUnsupportedError, "there is no such database"),
+    (asyncpg.PostgresConnectionError, StoreError, "the connection is lost"),
+    (asyncpg.InterfaceError, StoreError, "the connection is lost"),
+    (TimeoutError, StoreBusyError, "the server does not answer"),
+    (OSError, StoreError, "the server cannot be reached"),
+)
+
+
+def translate(error: BaseException, address: Address) -> BaseException:
+    """One of our errors for one of the driver's; any other unchanged."""
+    if isinstance(error, DurablyError):
+        return error
+    for kind, ours, meaning in _MEANINGS:
+        if isinstance(error, kind):
+            return ours(f"{address.shown}: {meaning}")
+    if isinstance(error, asyncpg.PostgresError):
+        return StoreError(f"{address.shown}: {error}")
+    return error
+
+
+def rows_of(status: str) -> int:
+    """How many rows a statement changed, by its tag such as ``UPDATE 3``."""
+    last = status.rpartition(" ")[2]
+    return int(last) if last.isdigit() else 0
+
+
+_QUESTION = re.compile(r"'(?:[^']|'')*'|\"[^\"]*\"|--[^\n]*|\?")
+
+
+def numbered(sql: str, count: int) -> str:
+    """*sql* with ``$1`` for ``?``, so that one program runs on every store.
+
+    Only where the number of question marks is that of the arguments: one may also be an operator.
+
+    >>> numbered("SELECT '?' WHERE a = ? AND b = ?", 2)
+    "SELECT '?' WHERE a = $1 AND b = $2"
+    """
+    places = [match for match in _QUESTION.finditer(sql) if match[0] == "?"]
+    if not count or len(places) != count:
+        return sql
+    numbers = iter(range(1, count + 1))
+    return _QUESTION.sub(lambda m: f"${next(numbers)}" if m[0] == "?" else m[0], sql)
+
+
+Connection = Any
+"""What statements are run on: a connection, also one that a pool lends."""

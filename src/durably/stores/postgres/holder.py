@@ -1,0 +1,96 @@
+"""The connection whose advisory locks say that workers live, on a thread of its own.
+
+The server releases the locks when the connection ends, so that a killed process is noticed at once;
+and leases are renewed on it, so that a blocked event loop does not lose them.
+"""
+
+import asyncio
+import threading
+from collections.abc import Callable, Coroutine
+from typing import Any, TypeVar
+
+from durably.domain.errors import StoreClosedError
+from durably.stores.postgres.database import Address, Connection, connect, rows_of, translating
+
+_T = TypeVar("_T")
+_PATIENCE_S = 10.0
+
+
+class Holder:
+    """Holds the locks of this process's workers, and renews their leases.
+
+    Args:
+        address: of the store.
+        now: SQL of the store's time in microseconds, or the time itself.
+    """
+
+    def __init__(self, address: Address, now: Callable[[], str]) -> None:
+        self._address = address
+        self._now = now
+        self._held: set[int] = set()
+        self._turn = asyncio.Lock()
+        self._connection: Connection = None
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._main, name="durably-holder", daemon=True)
+        self._thread.start()
+
+    def _main(self) -> None:
+        asyncio.set_event_loop(self._loop)
+        self._loop.run_forever()
+        self._loop.close()
+
+    def call(self, work: Coroutine[Any, Any, _T]) -> _T:
+        """Do *work* on the thread; blocks."""
+        if not self._thread.is_alive():
+            work.close()
+            raise StoreClosedError("the store is not open")
+        return asyncio.run_coroutine_threadsafe(work, self._loop).result()
+
+    async def open(self) -> None:
+        """Connect; the locks of an earlier connection are taken again."""
+        async with asyncio.timeout(_PATIENCE_S):
+            self._connection = await connect(self._address)
+            for worker in self._held:
+                await self._lock(worker)
+
+    async def close(self) -> None:
+        """Give up the connection, and with it every lock."""
+        if self._connection is not None:
+            await self._connection.close(timeout=_PATIENCE_S)
+        self._loop.call_soon(self._loop.stop)
+
+    async def hold(self, worker: int) -> None:
+        """Take the lock of a worker."""
+        async with self._turn, translating(self._address):
+            await self._ready()
+            await self._lock(worker)
+            self._held.add(worker)
+
+    async def drop(self, worker: int) -> None:
+        """Release it."""
+        async with self._turn, translating(self._address):
+            self._held.discard(worker)
+            if self._connection is not None and not self._connection.is_closed():
+                await self._connection.execute(
+                    "SELECT pg_advisory_unlock($1, $2)", self._address.lock_class, worker
+                )
+
+    async def renew(self, worker: int) -> bool:
+        """Extend the lease of a worker; whether it is still registered."""
+        async with self._turn, translating(self._address):
+            await self._ready()
+            status = await self._connection.execute(
+                f"UPDATE {self._address.schema}.workers"
+                f" SET expires_us = {self._now()} + lease_us WHERE id = $1",
+                worker,
+            )
+            return rows_of(status) > 0
+
+    async def _ready(self) -> None:
+        if self._connection is None or self._connection.is_closed():
+            await self.open()
+
+    async def _lock(self, worker: int) -> None:
+        await self._connection.execute(
+            "SELECT pg_advisory_lock($1, $2)", self._address.lock_class, worker
+        )

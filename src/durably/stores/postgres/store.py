@@ -1,0 +1,613 @@
+"""The store on PostgreSQL: what each operation asks of the connections.
+
+One connection writes (group commit), a few read, one listens, one holds the locks that say that
+workers live and renews leases from its own thread, and each `complete` has its own.
+"""
+
+import asyncio
+import contextlib
+import random
+from collections import Counter, deque
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
+from contextvars import ContextVar
+from functools import partial
+from typing import Any, TypeVar
+
+import asyncpg
+import msgspec
+
+from durably.domain.claiming import Claim
+from durably.domain.clock import Clock, SystemClock
+from durably.domain.errors import StoreBusyError, StoreClosedError
+from durably.domain.job import STATES_OF, Draft, Job, JobStatus, Progress, State
+from durably.domain.outcome import NO_CHANGES, Changes, Event, Lease, Outcome, Record
+from durably.store import (
+    Activity,
+    Capabilities,
+    Exchanged,
+    Notice,
+    NoticeKind,
+    Rescued,
+    StoreStats,
+    Transaction,
+    WorkerInfo,
+    WorkerState,
+    refusal_error,
+)
+from durably.stores.postgres import database
+from durably.stores.postgres.database import (
+    Connection,
+    address_of,
+    numbered,
+    rows_of,
+    translating,
+)
+from durably.stores.postgres.holder import Holder
+from durably.stores.postgres.session import BATCH, Effects, Session, WorkerRow, is_storable
+from durably.stores.postgres.writer import Operation, Writer
+
+_T = TypeVar("_T")
+_Enqueue = tuple[Sequence[Draft], "asyncio.Future[list[Job]]"]
+_SHARDS = 64
+_READERS = 4
+_PAST_ALL_IDS = 2**63 - 1
+_DATABASE_TIME = "(extract(epoch FROM clock_timestamp()) * 1000000)::bigint"
+_inside_complete: ContextVar[object] = ContextVar("durably_inside_complete", default=None)
+
+
+class PostgresStore:
+    """Durable on a PostgreSQL server, for any number of processes on any number of machines.
+
+    Args:
+        url: ``postgresql://user@host/database``, with ``?schema=durably`` for another schema.
+        clock: where time comes from; None or the system's: the database's own.
+    """
+
+    capabilities = Capabilities(durable=True, sql=True)
+
+    def __init__(self, url: str, *, clock: Clock | None = None) -> None:
+        self.address = address_of(url)
+        self.url = self.address.shown
+        self._clock = None if clock is None or isinstance(clock, SystemClock) else clock
+        self._shard = random.randrange(_SHARDS)  # noqa: S311  # spreads rows
+        self._opened = 0
+        self._opening = asyncio.Lock()
+        self._listeners: list[Callable[[Notice], None]] = []
+        self._waiting: deque[_Enqueue] = deque()
+        self._gathering = False
+        self._enqueuing: set[asyncio.Task[None]] = set()
+        self._nudging: asyncio.Task[None] | None = None
+
+    # Opening
+
+    async def open(self) -> None:
+        """See `Store.open`."""
+        async with self._opening:
+            if self._opened == 0:
+                await self._connect()
+            self._opened += 1
+
+    async def _connect(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        async with translating(self.address):
+            self._listening = await database.connect(self.address)
+            try:
+                await database.migrate(self._listening, self.address)
+                await self._listening.add_listener(self._channel, self._heard)
+                self._readers = await asyncpg.create_pool(
+                    self.address.dsn, min_size=1, max_size=_READERS
+                )
+            except BaseException:
+                await self._listening.close()
+                raise
+        self._holder = Holder(self.address, self._now_sql)
+        await asyncio.to_thread(self._holder.call, self._holder.open())
+        self._writer = Writer(self.address, self._session, self._tell)
+
+    async def close(self) -> None:
+        """See `Store.close`."""
+        async with self._opening:
+            self._opened -= 1
+            if self._opened == 0:
+                await self._writer.close()
+                if self._nudging is not None:
+                    self._nudging.cancel()
+                    await asyncio.wait([self._nudging])
+                await asyncio.to_thread(self._holder.call, self._holder.close())
+                await self._readers.close()
+                await self._listening.close()
+
+    @property
+    def _channel(self) -> str:
+        return f"durably_{self.address.schema}"
+
+    def subscribe(self, listener: Callable[[Notice], None]) -> Callable[[], None]:
+        """See `Store.subscribe`."""
+        self._listeners.append(listener)
+        return lambda: self._listeners.remove(listener)
+
+    # Producing
+
+    async def enqueue(self, jobs: Sequence[Draft], changes: Changes = NO_CHANGES) -> list[Job]:
+        """See `Store.enqueue`. Calls that come together share one statement and one commit."""
+
+        async def operation(session: Session) -> list[Job]:
+            await session.check_versions(changes)
+            stored = await session.insert(jobs)
+            await session.apply(changes)
+            return stored
+
+        if changes:
+            return await self._write(operation)
+        self._check_open()
+        future: asyncio.Future[list[Job]] = self._loop.create_future()
+        self._waiting.append((jobs, future))
+        if not self._gathering:
+            self._gathering = True
+            # A task of its own: whoever comes first may be cancelled, the others wait all the same.
+            task = self._loop.create_task(self._insert_gathered(), name="durably-enqueue")
+            self._enqueuing.add(task)
+            task.add_done_callback(self._enqueuing.discard)
+        return await future
+
+    async def _insert_gathered(self) -> None:
+        """Insert all that has been asked for until the transaction begins."""
+        gathered: list[_Enqueue] = []
+
+        async def operation(session: Session) -> list[Job]:
+            # What was taken stays, for the operation may be run again.
+            self._gather(gathered)
+            return await session.insert([draft for drafts, _ in gathered for draft in drafts])
+
+        try:
+            stored = await self._writer.submit(operation)
+        except Exception as error:  # noqa: BLE001  # reaches whoever waits
+            self._gather(gathered)
+            for _, future in gathered:
+                if not future.done():
+                    future.set_exception(error)
+            return
+        position = 0
+        for drafts, future in gathered:
+            if not future.done():
+                future.set_result(stored[position : position + len(drafts)])
+            position += len(drafts)
+
+    def _gather(self, gathered: list[_Enqueue]) -> None:
+        self._gathering = False
+        while self._waiting:
+            gathered.append(self._waiting.popleft())
+
+    async def enqueue_in(self, connection: object, jobs: Sequence[Draft]) -> list[Job]:
+        """See `Store.enqueue_in`: takes an `asyncpg.Connection` in a transaction."""
+        self._check_open()
+        if not isinstance(connection, asyncpg.Connection):
+            raise TypeError(f"need an asyncpg.Connection, got {type(connection).__name__}")
+        async with translating(self.address):
+            session = await self._session(connection, Effects())
+            stored = await session.insert(jobs)
+            await session.finish()
+            return stored
+
+    # Working
+
+    async def register(self, info: WorkerInfo) -> int:
+        """See `Store.register`."""
+        name = f"{info.host}:{info.pid}"
+        text = msgspec.json.encode(info).decode()
+        lease_us = int(info.lease_s * 1e6)
+        number = int(await self._read(lambda s: s._value("SELECT nextval('@worker_ids')")))  # noqa: SLF001
+        # Before the commit: nobody may see the registration without its lock.
+        await asyncio.to_thread(self._holder.call, self._holder.hold(number))
+
+        async def operation(session: Session) -> None:
+            await session._run(  # noqa: SLF001
+                "INSERT INTO @workers VALUES ($1, $2, $3, $4, $5)",
+                *(number, name, text, lease_us, session.now + lease_us),
+            )
+
+        try:
+            await self._write(operation)
+        except BaseException:
+            await asyncio.to_thread(self._holder.call, self._holder.drop(number))
+            raise
+        return number
+
+    async def announce(self, worker: int, info: WorkerInfo) -> None:
+        """See `Store.announce`."""
+        text = msgspec.json.encode(info).decode()
+        await self._write(lambda session: session.set_worker(worker, "info", text))
+
+    async def exchange(
+        self,
+        worker: int,
+        *,
+        outcomes: Sequence[Outcome] = (),
+        started: Sequence[Lease] = (),
+        held: Sequence[Lease] | None = None,
+        claim: Claim | None = None,
+        activity: Activity | None = None,
+    ) -> Exchanged:
+        """See `Store.exchange`. Takes no lock when there is nothing to write."""
+
+        async def operation(session: Session) -> Exchanged:
+            refused = await session.record(outcomes) if outcomes else {}
+            if started:
+                await session.begin(started)
+            if activity is not None:
+                await session.save_activity(worker, activity)
+            registration = await session.registration(worker)
+            if registration is None:
+                return Exchanged(refused=refused, lost=True)
+            name, expires_us, lease_us = registration
+            if held is not None:
+                await session.return_unknown(worker, held)
+            due_in = await session.stage()
+            heads = await session.heads(claim, lock=True) if claim else []
+            claimed = await session.claim(heads, claim, worker, name) if claim else ()
+            ends = session.now + lease_us
+            if claimed and expires_us < ends - lease_us // 3:
+                await session.set_worker(worker, "expires_us", ends)
+            return Exchanged(
+                refused=refused,
+                claimed=claimed,
+                cancel=await session.cancelling(worker),
+                due_in_s=due_in,
+                more=claim is not None and len(claimed) >= claim.start + claim.reserve > 0,
+            )
+
+        must_write = outcomes or started or held is not None or activity is not None
+        if not must_write and (idle := await self._idle(worker, claim)) is not None:
+            return idle
+        return await self._write(operation)
+
+    async def _idle(self, worker: int, claim: Claim | None) -> Exchanged | None:
+        """What to answer when there is nothing to write; None when there is."""
+
+        async def look(session: Session) -> Exchanged | None:
+            if await session.registration(worker) is None:
+                return Exchanged(lost=True)
+            due_in = await session.due_in()
+            if due_in == 0 or (claim and await session.heads(claim, lock=False)):
+                return None
+            return Exchanged(due_in_s=due_in, cancel=await session.cancelling(worker))
+
+        return await self._read(look)
+
+    async def checkpoint(
+        self,
+        lease: Lease,
+        *,
+        progress: Progress | None = None,
+        step: tuple[str, str] | None = None,
+        changes: Changes = NO_CHANGES,
+    ) -> None:
+        """See `Store.checkpoint`."""
+
+        async def operation(session: Session) -> None:
+            await session.owned(lease)
+            await session.check_versions(changes)
+            if progress is not None:
+                await session.set_progress(lease.ref, msgspec.json.encode(progress).decode())
+            if step is not None:
+                await session.save_step(lease.ref, *step)
+            await session.apply(changes)
+
+        await self._write(operation)
+
+    async def steps(self, job_id: str) -> dict[str, str]:
+        """See `Store.steps`."""
+        if not is_storable(job_id):
+            return {}
+        rows = await self._read(
+            lambda session: session._fetch(  # noqa: SLF001
+                "SELECT name, steps.result FROM @steps JOIN @jobs ON seq = job WHERE id = $1",
+                job_id,
+            )
+        )
+        return {row[0]: row[1] for row in rows}
+
+    @asynccontextmanager
+    async def complete(
+        self, lease: Lease, finish: Callable[[], Outcome]
+    ) -> AsyncIterator[Transaction]:
+        """See `Store.complete`."""
+        self._check_open()
+        effects = Effects()
+        async with translating(self.address):
+            connection = await database.connect(self.address)
+        try:
+            transaction = connection.transaction()
+            async with translating(self.address):
+                await transaction.start()
+                await (await self._session(connection, Effects())).owned(lease)
+            inside = _inside_complete.set(self)
+            try:
+                yield _Own(connection)
+                session = await self._session(connection, effects)
+                async with translating(self.address):
+                    refused = await session.record([finish()])
+                    if refused:
+                        raise refusal_error(refused[0], lease)
+                    await session.finish()
+                    await transaction.commit()
+            finally:
+                _inside_complete.reset(inside)
+        finally:
+            # What was not committed ends with the connection.
+            with contextlib.suppress(Exception):
+                await connection.close(timeout=5)
+        self._tell(effects)
+
+    def renew(self, worker: int) -> bool:
+        """See `Store.renew`."""
+        return self._holder.call(self._holder.renew(worker))
+
+    async def rescue(self, worker: int | None = None) -> Rescued:
+        """See `Store.rescue`."""
+
+        async def look(session: Session) -> list[WorkerRow]:
+            rows = await session.worker_rows()
+            return [row for row in rows if row.id != worker and _is_dead(row, session.now)]
+
+        names, states = [], Counter[int]()
+        for row in await self._read(look):
+            rescued = await self._write(partial(self._rescue, row))
+            if rescued is not None:
+                states += rescued
+                names.append(f"{row.name}:{row.id}")
+        return Rescued(
+            workers=tuple(names),
+            ready=states[State.READY],
+            final=states[State.FAILED] + states[State.CANCELLED],
+        )
+
+    async def _rescue(self, seen: WorkerRow, session: Session) -> Counter[int] | None:
+        """Take one batch, unless the worker has renewed, or was rescued, since it was seen."""
+        await session._fetch("SELECT FROM @workers WHERE id = $1 FOR UPDATE", seen.id)  # noqa: SLF001
+        rows = await session.worker_rows(seen.id)
+        if not rows or not _is_dead(rows[0], session.now):
+            return None
+        states = await session.crash(seen.id, f"{seen.name}:{seen.id}")
+        if sum(states.values()) < BATCH:
+            await session.delete_worker(seen.id)
+        return states
+
+    async def resign(self, worker: int) -> None:
+        """See `Store.resign`."""
+
+        async def operation(session: Session) -> None:
+            await session.return_unknown(worker, ())
+            await session.delete_worker(worker)
+
+        try:
+            await self._write(operation)
+        finally:
+            await asyncio.to_thread(self._holder.call, self._holder.drop(worker))
+
+    # Records and events
+
+    async def write(self, changes: Changes) -> None:
+        """See `Store.write`."""
+
+        async def operation(session: Session) -> None:
+            await session.check_versions(changes)
+            await session.apply(changes)
+
+        await self._write(operation)
+
+    async def record(self, kind: str, id: str) -> Record | None:
+        """See `Store.record`."""
+        if not is_storable(id):
+            return None
+        found = await self._read(lambda session: session.records(kind, "AND id = $2", id))
+        return found[0] if found else None
+
+    async def records(
+        self, kind: str, *, limit: int = 100, after: str | None = None, newest_first: bool = False
+    ) -> list[Record]:
+        """See `Store.records`."""
+        direction, beyond = ("DESC", "<") if newest_first else ("ASC", ">")
+        where = f"AND ($2::text IS NULL OR id {beyond} $2) ORDER BY id {direction} LIMIT $3"
+        return await self._read(lambda session: session.records(kind, where, after, limit))
+
+    async def count_records(self, kind: str) -> int:
+        """See `Store.count_records`."""
+        return await self._read(lambda session: session.number(f"records:{kind}"))
+
+    async def events(
+        self,
+        *,
+        after: int = 0,
+        subject: str | None = None,
+        limit: int = 100,
+        newest_first: bool = False,
+    ) -> list[Event]:
+        """See `Store.events`."""
+        if subject is not None and not is_storable(subject):
+            return []
+        if newest_first and after <= 0:
+            after = _PAST_ALL_IDS
+        return await self._read(
+            lambda session: session.events(after, subject, limit, newest_first=newest_first)
+        )
+
+    async def prune_events(self, subject: str, older_than_s: float) -> int:
+        """See `Store.prune_events`."""
+        return await self._write(
+            lambda session: session.prune_events(subject, session.now - int(older_than_s * 1e6))
+        )
+
+    # Control
+
+    async def cancel(self, job_id: str, changes: Changes = NO_CHANGES) -> Job:
+        """See `Store.cancel`."""
+        return await self._control(lambda session: session.cancel(job_id), changes)
+
+    async def retry(
+        self, job_id: str, payload: str | None = None, changes: Changes = NO_CHANGES
+    ) -> Job:
+        """See `Store.retry`."""
+        return await self._control(lambda session: session.redrive(job_id, payload), changes)
+
+    async def pause(self, queue: str, *, paused: bool, changes: Changes = NO_CHANGES) -> None:
+        """See `Store.pause`."""
+        await self._control(lambda session: session.pause(queue, paused=paused), changes)
+
+    async def _control(self, change: Callable[[Session], Awaitable[_T]], changes: Changes) -> _T:
+        """Do *change* and *changes*; what refuses either does so before it has written."""
+
+        async def operation(session: Session) -> _T:
+            await session.check_versions(changes)
+            done = await change(session)
+            await session.apply(changes)
+            return done
+
+        return await self._write(operation)
+
+    async def paused(self) -> frozenset[str]:
+        """See `Store.paused`."""
+        return await self._read(lambda session: session.paused())
+
+    async def cleanup(self, older_than_s: float) -> int:
+        """See `Store.cleanup`. A batch at a time, so that others get their turn in between."""
+        removed = 0
+        while batch := await self._write(
+            lambda session: session.cleanup(session.now - int(older_than_s * 1e6))
+        ):
+            removed += batch
+        return removed
+
+    # Inspecting
+
+    async def get(self, job_id: str) -> Job | None:
+        """See `Store.get`."""
+        if not is_storable(job_id):
+            return None
+        found = await self._read(lambda session: session.load("id = $1", job_id))
+        return found[0].to_job() if found else None
+
+    async def find(
+        self,
+        *,
+        status: JobStatus | None = None,
+        type: str | None = None,
+        queue: str | None = None,
+        limit: int = 100,
+        after: str | None = None,
+    ) -> list[Job]:
+        """See `Store.find`."""
+        if not all(map(is_storable, filter(None, (type, queue)))):
+            return []
+        states = tuple(State) if status is None else STATES_OF[status]
+        found = await self._read(lambda session: session.find(states, type, queue, limit, after))
+        return [record.to_job() for record in found]
+
+    async def stats(self) -> StoreStats:
+        """See `Store.stats`."""
+        if _inside_complete.get() is not self and await self._read(Session.due_in) == 0:
+            await self._write(Session.stage)
+        return await self._read(lambda session: session.stats())
+
+    async def workers(self) -> list[WorkerState]:
+        """See `Store.workers`."""
+
+        async def look(session: Session) -> list[WorkerState]:
+            return [
+                WorkerState(
+                    id=row.id,
+                    info=msgspec.json.decode(row.info, type=WorkerInfo),
+                    alive=not _is_dead(row, session.now),
+                    held=row.held,
+                )
+                for row in await session.worker_rows()
+            ]
+
+        return await self._read(look)
+
+    # Connections
+
+    def _now_sql(self) -> str:
+        return _DATABASE_TIME if self._clock is None else str(self._clock.now_us())
+
+    async def _session(self, connection: Connection, effects: Effects) -> Session:
+        if self._clock is None:
+            now = await connection.fetchval(f"SELECT {_DATABASE_TIME}")
+        else:
+            now = self._clock.now_us()
+        return Session(
+            connection,
+            schema=self.address.schema,
+            now=now,
+            effects=effects,
+            shard=self._shard,
+            lock_class=self.address.lock_class,
+        )
+
+    async def _write(self, operation: Callable[[Session], Awaitable[_T]]) -> _T:
+        """Run *operation* with others in a transaction; returns when it is committed."""
+        self._check_open()
+        checked: Operation = operation
+        return await self._writer.submit(checked)  # type: ignore[no-any-return]
+
+    async def _read(self, query: Callable[[Session], Awaitable[_T]]) -> _T:
+        self._check_open(writing=False)
+        async with translating(self.address), self._readers.acquire() as connection:
+            return await query(await self._session(connection, Effects()))
+
+    def _check_open(self, *, writing: bool = True) -> None:
+        if self._opened < 1:
+            raise StoreClosedError("the store is not open: use `async with` on the service")
+        if writing and _inside_complete.get() is self:
+            raise StoreBusyError(
+                "inside complete() other writes might wait for it for ever; use its `tx`"
+            )
+
+    # Telling
+
+    def _tell(self, effects: Effects) -> None:
+        if effects.finished:
+            self._notify(Notice(NoticeKind.FINISHED, tuple(effects.finished)))
+        if effects.ready:
+            self._notify(Notice(NoticeKind.READY))
+        if effects.control:
+            self._notify(Notice(NoticeKind.CONTROL))
+        if effects.events:
+            self._notify(Notice(NoticeKind.EVENTS))
+        if (effects.ready or effects.control) and (self._nudging is None or self._nudging.done()):
+            self._nudging = self._loop.create_task(self._nudge(), name="durably-nudge")
+
+    async def _nudge(self) -> None:
+        """Wake the workers of other processes; whoever misses it looks at its interval."""
+        with contextlib.suppress(Exception):
+            async with self._readers.acquire() as connection:
+                await connection.execute(f"NOTIFY {self._channel}")
+
+    def _heard(self, *_: object) -> None:
+        self._notify(Notice(NoticeKind.READY))
+        self._notify(Notice(NoticeKind.CONTROL))
+
+    def _notify(self, notice: Notice) -> None:
+        for listener in tuple(self._listeners):
+            listener(notice)
+
+
+class _Own:
+    """The handler's own SQL in the transaction that records its outcome."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+
+    async def execute(self, sql: str, *args: Any) -> int:
+        """See `Transaction.execute`."""
+        return rows_of(await self._connection.execute(numbered(sql, len(args)), *args))
+
+    async def fetch(self, sql: str, *args: Any) -> list[tuple[Any, ...]]:
+        """See `Transaction.fetch`."""
+        rows = await self._connection.fetch(numbered(sql, len(args)), *args)
+        return [tuple(row) for row in rows]
+
+
+def _is_dead(row: WorkerRow, now: int) -> bool:
+    return not row.locked or (row.held > 0 and row.expires_us <= now)

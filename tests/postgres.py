@@ -1,0 +1,86 @@
+"""A private PostgreSQL server for the tests of one process: on loopback, started and stopped by them."""
+
+import os
+import pwd
+import shutil
+import socket
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+
+def binaries() -> Path | None:
+    """Where the server's programs are; None when none is installed."""
+    found = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"))
+    if found:
+        return found[-1].parent
+    which = shutil.which("initdb")
+    return None if which is None else Path(which).parent
+
+
+class Server:
+    """A running server: its data folder, its port, and its process."""
+
+    def __init__(self, folder: Path, programs: Path) -> None:
+        self._programs = programs
+        self.data = folder / "data"
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            self.port = free.getsockname()[1]
+
+    @property
+    def url(self) -> str:
+        return f"postgresql://postgres@127.0.0.1:{self.port}/postgres"
+
+    def run(self, program: str, *arguments: str) -> None:
+        """Run one of the server's programs as its owner; root may not."""
+        user, group = _owner() or (None, None)
+        subprocess.run(
+            [str(self._programs / program), *arguments],
+            check=True,
+            cwd="/",
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            user=user,
+            group=group,
+        )
+
+    def start(self) -> None:
+        options = f"-p {self.port} -k '' -c listen_addresses=127.0.0.1 -c max_connections=200"
+        self.run("pg_ctl", "-D", str(self.data), "-w", "-l", str(self.data / "log"), "-o", options, "start")  # fmt: skip
+
+    def stop(self, mode: str = "immediate") -> None:
+        self.run("pg_ctl", "-D", str(self.data), "-m", mode, "-w", "stop")
+
+
+def _owner() -> tuple[int, int] | None:
+    """Who runs the server, when root may not."""
+    if os.geteuid() != 0:
+        return None
+    for name in ("postgres", "nobody"):
+        try:
+            entry = pwd.getpwnam(name)
+        except KeyError:
+            continue
+        return entry.pw_uid, entry.pw_gid
+    raise RuntimeError("root may not run PostgreSQL, and there is no user postgres or nobody")
+
+
+@contextmanager
+def running_server(programs: Path) -> Iterator[Server]:
+    """A new server with an empty database, gone afterwards."""
+    folder = Path(tempfile.mkdtemp(prefix="durably-pg-"))
+    try:
+        if owner := _owner():
+            os.chown(folder, *owner)
+        server = Server(folder, programs)
+        server.run("initdb", "-D", str(server.data), "-U", "postgres", "-A", "trust", "-E", "UTF8", "--locale=C", "--no-sync")  # fmt: skip
+        server.start()
+        try:
+            yield server
+        finally:
+            server.stop()
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
