@@ -1,4 +1,4 @@
-"""SQLite and the memory store, used in lockstep at random, must never differ.
+"""Each durable store and the memory store, used in lockstep at random, must never differ.
 
 Deterministic unless DURABLY_SIMULATION_EXAMPLES says how many longer runs to make, for example:
 
@@ -6,6 +6,7 @@ Deterministic unless DURABLY_SIMULATION_EXAMPLES says how many longer runs to ma
 """
 
 import asyncio
+import itertools
 import os
 import tempfile
 from collections.abc import Awaitable, Callable, Sequence
@@ -22,6 +23,7 @@ from hypothesis.stateful import (
     rule,
     run_state_machine_as_test,
 )
+from tests.postgres import Server
 
 from durably.domain.claiming import Claim, Lane
 from durably.domain.errors import DurablyError
@@ -38,6 +40,7 @@ from durably.domain.outcome import (
 )
 from durably.store import Claimed, Exchanged, Rescued, Store, WorkerInfo
 from durably.stores.memory import MemoryStore
+from durably.stores.postgres.store import PostgresStore
 from durably.stores.sqlite.store import SQLiteStore
 from durably.testing import VirtualClock
 
@@ -48,10 +51,10 @@ _LONG_RUNS = int(os.environ.get("DURABLY_SIMULATION_EXAMPLES", "0"))
 
 
 class Both(NamedTuple):
-    """One thing as the memory store and as SQLite names it."""
+    """One thing as the memory store and as the other one names it."""
 
     memory: Lease
-    sqlite: Lease
+    durable: Lease
 
 
 def _nth(items: Sequence[_T], index: int) -> _T:
@@ -127,14 +130,18 @@ class Lockstep(RuleBasedStateMachine):
         self.folder = tempfile.TemporaryDirectory()
         self.clock = VirtualClock()
         self.memory = MemoryStore(clock=self.clock)
-        self.sqlite = SQLiteStore(f"sqlite:///{self.folder.name}/jobs.db", clock=self.clock)
+        self.durable = self.make_durable()
         self.ids: list[str] = []
         self.leases: list[Both] = []
         self.workers: list[int] = []
 
+    def make_durable(self) -> Store:
+        """The store that is compared with the one in memory."""
+        return SQLiteStore(f"sqlite:///{self.folder.name}/jobs.db", clock=self.clock)
+
     @initialize()
     def start(self) -> None:
-        for store in (self.memory, self.sqlite):
+        for store in (self.memory, self.durable):
             self.runner.run(store.open())
         self.register()
 
@@ -143,7 +150,7 @@ class Lockstep(RuleBasedStateMachine):
             self.compare_figures()
             self.compare_steps()
         finally:
-            for store in (self.memory, self.sqlite):
+            for store in (self.memory, self.durable):
                 self.runner.run(store.close())
             self.runner.close()
             self.folder.cleanup()
@@ -156,7 +163,7 @@ class Lockstep(RuleBasedStateMachine):
         *call* gets the store and what picks its lease from a `Both`.
         """
         expected = self._ask(self.memory, call, lambda both: both.memory)
-        actual = self._ask(self.sqlite, call, lambda both: both.sqlite)
+        actual = self._ask(self.durable, call, lambda both: both.durable)
         if isinstance(expected, Exchanged) and isinstance(actual, Exchanged):
             self.leases += [
                 Both(one.lease, other.lease)
@@ -330,7 +337,7 @@ class Lockstep(RuleBasedStateMachine):
         self.runner.run(self.clock.advance(LEASE_S + 1))
         for other in self.workers:
             if other != number:
-                assert self.memory.renew(other) == self.sqlite.renew(other)
+                assert self.memory.renew(other) == self.durable.renew(other)
         self.both(lambda store, _: store.rescue())
 
     # Control
@@ -434,12 +441,11 @@ def _claimed(claimed: Claimed) -> tuple[Job, int, int]:
     return record.to_job(), record.state, record.ready_at
 
 
-def test_the_stores_never_differ() -> None:
-    """Any sequence of operations gives the same answers and the same visible state on both."""
+def run(machine: Callable[[], Lockstep], *, examples: int) -> None:
     run_state_machine_as_test(
-        Lockstep,
+        machine,
         settings=settings(
-            max_examples=_LONG_RUNS or 60,
+            max_examples=_LONG_RUNS or examples,
             stateful_step_count=100 if _LONG_RUNS else 40,
             derandomize=not _LONG_RUNS,
             print_blob=True,
@@ -449,3 +455,20 @@ def test_the_stores_never_differ() -> None:
             suppress_health_check=list(HealthCheck),
         ),
     )
+
+
+def test_sqlite_never_differs() -> None:
+    """Any sequence of operations gives the same answers and the same visible state on both."""
+    run(Lockstep, examples=60)
+
+
+def test_postgres_never_differs(postgres_server: Server) -> None:
+    """The same for PostgreSQL."""
+    numbers = itertools.count(1)
+
+    class OnPostgres(Lockstep):
+        def make_durable(self) -> Store:
+            url = f"{postgres_server.url}?schema=lockstep_{next(numbers)}"
+            return PostgresStore(url, clock=self.clock)
+
+    run(OnPostgres, examples=40)

@@ -161,6 +161,8 @@ _MEANINGS: tuple[tuple[type[BaseException], type[StoreError], str], ...] = (
     (asyncpg.InvalidCatalogNameError, StoreUnsupportedError, "there is no such database"),
     (asyncpg.PostgresConnectionError, StoreError, "the connection is lost"),
     (asyncpg.InterfaceError, StoreError, "the connection is lost"),
+    # The driver's own confusion when a session is killed in the middle of a statement.
+    (asyncpg.InternalClientError, StoreError, "the connection is lost"),
     (TimeoutError, StoreBusyError, "the server does not answer"),
     (OSError, StoreError, "the server cannot be reached"),
 )
@@ -176,6 +178,19 @@ def translate(error: BaseException, address: Address) -> BaseException:
     if isinstance(error, asyncpg.PostgresError):
         return StoreError(f"{address.shown}: {error}")
     return error
+
+
+_ENDINGS = (
+    asyncpg.PostgresConnectionError,
+    asyncpg.InterfaceError,
+    asyncpg.InternalClientError,
+    OSError,  # TimeoutError is one
+)
+
+
+def ends_connection(error: BaseException) -> bool:
+    """Whether the connection that raised *error* is of no use any more."""
+    return isinstance(error, _ENDINGS)
 
 
 def rows_of(status: str) -> int:

@@ -5,15 +5,17 @@ and leases are renewed on it, so that a blocked event loop does not lose them.
 """
 
 import asyncio
+import contextlib
 import threading
 from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
 
-from durably.domain.errors import StoreClosedError
+from durably.domain.errors import StoreClosedError, StoreError
 from durably.stores.postgres.database import Address, Connection, connect, rows_of, translating
 
 _T = TypeVar("_T")
 _PATIENCE_S = 10.0
+_AGAIN_S = 0.1
 
 
 class Holder:
@@ -30,6 +32,8 @@ class Holder:
         self._held: set[int] = set()
         self._turn = asyncio.Lock()
         self._connection: Connection = None
+        self._closing = False
+        self._returning: asyncio.Task[None] | None = None
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._main, name="durably-holder", daemon=True)
         self._thread.start()
@@ -50,13 +54,33 @@ class Holder:
         """Connect; the locks of an earlier connection are taken again."""
         async with asyncio.timeout(_PATIENCE_S):
             self._connection = await connect(self._address)
+            self._connection.add_termination_listener(self._lost)
             for worker in self._held:
                 await self._lock(worker)
 
+    def _lost(self, connection: Connection) -> None:
+        """Others take our workers for dead now: be back before they have looked."""
+        if connection is self._connection and not self._closing:
+            self._returning = self._loop.create_task(self._return(), name="durably-holder-return")
+
+    async def _return(self) -> None:
+        while not self._closing:
+            try:
+                async with self._turn:
+                    await self._ready()
+            except (StoreError, TimeoutError):
+                await asyncio.sleep(_AGAIN_S)
+            else:
+                return
+
     async def close(self) -> None:
         """Give up the connection, and with it every lock."""
+        self._closing = True
+        if self._returning is not None:
+            self._returning.cancel()
         if self._connection is not None:
-            await self._connection.close(timeout=_PATIENCE_S)
+            with contextlib.suppress(Exception):
+                await self._connection.close(timeout=_PATIENCE_S)
         self._loop.call_soon(self._loop.stop)
 
     async def hold(self, worker: int) -> None:

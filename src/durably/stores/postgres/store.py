@@ -44,6 +44,7 @@ from durably.stores.postgres.database import (
     translating,
 )
 from durably.stores.postgres.holder import Holder
+from durably.stores.postgres.listener import Listener
 from durably.stores.postgres.session import BATCH, Effects, Session, WorkerRow, is_storable
 from durably.stores.postgres.writer import Operation, Writer
 
@@ -91,19 +92,18 @@ class PostgresStore:
     async def _connect(self) -> None:
         self._loop = asyncio.get_running_loop()
         async with translating(self.address):
-            self._listening = await database.connect(self.address)
+            first = await database.connect(self.address)
             try:
-                await database.migrate(self._listening, self.address)
-                await self._listening.add_listener(self._channel, self._heard)
-                self._readers = await asyncpg.create_pool(
-                    self.address.dsn, min_size=1, max_size=_READERS
-                )
-            except BaseException:
-                await self._listening.close()
-                raise
+                await database.migrate(first, self.address)
+            finally:
+                await first.close()
+            self._readers = await asyncpg.create_pool(
+                self.address.dsn, min_size=1, max_size=_READERS, command_timeout=60
+            )
         self._holder = Holder(self.address, self._now_sql)
         await asyncio.to_thread(self._holder.call, self._holder.open())
         self._writer = Writer(self.address, self._session, self._tell)
+        self._listener = Listener(self.address, self._channel, self._heard)
 
     async def close(self) -> None:
         """See `Store.close`."""
@@ -115,8 +115,8 @@ class PostgresStore:
                     self._nudging.cancel()
                     await asyncio.wait([self._nudging])
                 await asyncio.to_thread(self._holder.call, self._holder.close())
+                await self._listener.close()
                 await self._readers.close()
-                await self._listening.close()
 
     @property
     def _channel(self) -> str:
@@ -584,7 +584,7 @@ class PostgresStore:
             async with self._readers.acquire() as connection:
                 await connection.execute(f"NOTIFY {self._channel}")
 
-    def _heard(self, *_: object) -> None:
+    def _heard(self) -> None:
         self._notify(Notice(NoticeKind.READY))
         self._notify(Notice(NoticeKind.CONTROL))
 

@@ -11,7 +11,13 @@ from collections.abc import Awaitable, Callable
 from typing import Any, NamedTuple
 
 from durably.domain.errors import DurablyError, StoreClosedError, StoreError
-from durably.stores.postgres.database import Address, Connection, connect, translate
+from durably.stores.postgres.database import (
+    Address,
+    Connection,
+    connect,
+    ends_connection,
+    translate,
+)
 from durably.stores.postgres.session import Effects, Session
 
 Operation = Callable[[Session], Awaitable[Any]]
@@ -90,8 +96,9 @@ class Writer:
             done, effects = await self._transaction(batch)
         except Exception as error:  # noqa: BLE001  # tried alone, it reaches its caller
             ours = translate(error, self._address)
-            lost = self._connection is None or self._connection.is_closed()
-            if len(batch) == 1 or lost:
+            if self._connection is not None and ends_connection(error):
+                self._connection.terminate()
+            if len(batch) == 1 or self._connection is None or self._connection.is_closed():
                 settled += [(work.future, None, ours) for work in batch]
             else:
                 for work in batch:
