@@ -441,7 +441,7 @@ def _claimed(claimed: Claimed) -> tuple[Job, int, int]:
     return record.to_job(), record.state, record.ready_at
 
 
-def run(machine: Callable[[], Lockstep], *, examples: int) -> None:
+def run(machine: type[Lockstep], *, examples: int) -> None:
     run_state_machine_as_test(
         machine,
         settings=settings(

@@ -188,6 +188,18 @@ _ENDINGS = (
 )
 
 
+_RACES = (
+    asyncpg.UniqueViolationError,
+    asyncpg.DeadlockDetectedError,
+    asyncpg.SerializationError,
+)
+
+
+def is_race(error: BaseException) -> bool:
+    """Whether another transaction was quicker: tried again, the operation sees what it did."""
+    return isinstance(error, _RACES)
+
+
 def ends_connection(error: BaseException) -> bool:
     """Whether the connection that raised *error* is of no use any more."""
     return isinstance(error, _ENDINGS)

@@ -16,12 +16,15 @@ from durably.stores.postgres.database import (
     Connection,
     connect,
     ends_connection,
+    is_race,
     translate,
 )
 from durably.stores.postgres.session import Effects, Session
 
 Operation = Callable[[Session], Awaitable[Any]]
 _BATCH_MAX = 500
+_TRIES = 10
+"""Of an operation that loses races with other processes."""
 
 
 class _Work(NamedTuple):
@@ -90,7 +93,7 @@ class Writer:
             if self._closing:
                 return
 
-    async def _commit(self, batch: list[_Work], settled: Settled) -> None:
+    async def _commit(self, batch: list[_Work], settled: Settled, tries: int = _TRIES) -> None:
         """Run *batch* in one transaction, or each alone when one of them breaks it."""
         try:
             done, effects = await self._transaction(batch)
@@ -98,7 +101,9 @@ class Writer:
             ours = translate(error, self._address)
             if self._connection is not None and ends_connection(error):
                 self._connection.terminate()
-            if len(batch) == 1 or self._connection is None or self._connection.is_closed():
+            if len(batch) == 1 and tries > 1 and is_race(error):
+                await self._commit(batch, settled, tries - 1)
+            elif len(batch) == 1 or self._connection is None or self._connection.is_closed():
                 settled += [(work.future, None, ours) for work in batch]
             else:
                 for work in batch:
