@@ -173,7 +173,7 @@ async def instance_service(
         await provider.close()
 
 
-def missing_store(url: str) -> str | None:
+async def missing_store(url: str) -> str | None:
     """Why there is nothing to look at in the store of *url* yet; None when there is.
 
     Opening a store creates it and its locks, which a command that only looks must not do.
@@ -181,6 +181,10 @@ def missing_store(url: str) -> str | None:
     Raises:
         StoreError: the file cannot be read, or is no database.
     """
+    if url.startswith("postgres"):
+        from durably.stores.postgres.database import missing_schema
+
+        return await missing_schema(url)
     if not url.startswith("sqlite:"):
         return None
     import sqlite3

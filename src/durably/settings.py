@@ -4,6 +4,7 @@ Left out: what a store URL, secret or address may look like. Their owners know; 
 over their checks.
 """
 
+import re
 import tomllib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from difflib import get_close_matches
@@ -104,8 +105,22 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, dict=True):
         return f"Settings({', '.join(shown)})"
 
     def __rich_repr__(self) -> list[tuple[str, Any]]:
-        fields = ((name, getattr(self, name)) for name in self.__struct_fields__)
-        return [(name, "***" if name in SECRETS and value else value) for name, value in fields]
+        return self.shown()
+
+    def shown(self) -> list[tuple[str, Any]]:
+        """Every field and its value, for people: without secrets, and without a password."""
+        values = {name: getattr(self, name) for name in self.__struct_fields__}
+        hidden = {name: "***" for name in SECRETS if values[name]}
+        return list({**values, **hidden, "store": without_password(self.store)}.items())
+
+
+def without_password(url: str) -> str:
+    """A URL with *** for its password.
+
+    >>> without_password("postgresql://ann:secret@db/jobs")
+    'postgresql://ann:***@db/jobs'
+    """
+    return re.sub(r"(?<=://)([^/@:]*):[^/]*@", r"\1:***@", url)
 
 
 class _Given(msgspec.Struct, frozen=True):

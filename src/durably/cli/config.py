@@ -3,12 +3,11 @@
 from typing import Any
 
 import click
-import msgspec
 
 from durably import app
 from durably.cli.options import epilog, json_option, store_option
 from durably.cli.output import print_json, print_table
-from durably.settings import SECRETS, Settings, environment_name
+from durably.settings import environment_name
 
 
 @click.command(epilog=epilog("durably config", "durably config --json | jq .DURABLY_STORE"))
@@ -27,7 +26,7 @@ def config(*, as_json: bool, **flags: str | None) -> None:
         print_json(
             {
                 environment_name(field): {"value": value, "source": settings.source(field)}
-                for field, value in _shown(settings)
+                for field, value in settings.shown()
             }
         )
     else:
@@ -35,14 +34,9 @@ def config(*, as_json: bool, **flags: str | None) -> None:
             ("SETTING", "VALUE", "SOURCE"),
             [
                 (environment_name(field), _text(value), settings.source(field))
-                for field, value in _shown(settings)
+                for field, value in settings.shown()
             ],
         )
-
-
-def _shown(settings: Settings) -> list[tuple[str, Any]]:
-    values = msgspec.structs.asdict(settings)
-    return [(name, "***" if name in SECRETS and v else v) for name, v in values.items()]
 
 
 def _text(value: Any) -> str:

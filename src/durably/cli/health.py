@@ -26,6 +26,7 @@ _FREE_LEAST = 256 * 1024 * 1024
 _EXTRAS = {
     "cli": ("click", "rich"),
     "instances": ("aiohttp", "standardwebhooks", "yarl"),
+    "postgres": ("asyncpg",),
     "server": ("litestar", "prometheus-client", "uvicorn"),
 }
 
@@ -52,7 +53,7 @@ async def examine(settings: Settings) -> list[Check]:
     """Look at this installation and at the store of *settings*, which is not created."""
     checks = [_python(), _sqlite(), *_extras(), _clock()]
     try:
-        if reason := app.missing_store(settings.store):
+        if reason := await app.missing_store(settings.store):
             way_out = "it is made by the first program that opens it; check DURABLY_STORE"
             return [*checks, _failed(reason, way_out)]
         async with app.open_queue(settings) as queue:
@@ -67,9 +68,12 @@ def _failed(found: str, way_out: str) -> Check:
 
 
 async def _store(settings: Settings, queue: JobQueueService) -> AsyncIterator[Check]:
-    yield Check(name="store", found=f"{settings.store} can be read and written")
+    yield Check(name="store", found=f"{queue.store_url} can be read and written")
     if settings.store.startswith("sqlite:"):
         for check in _file(path_of(settings.store)):
+            yield check
+    if settings.store.startswith("postgres"):
+        for check in await _server(settings.store):
             yield check
     yield _workers(await queue.workers())
     yield _jobs(await queue.get_stats())
@@ -145,6 +149,34 @@ def _file(path: Path) -> Iterator[Check]:
     kind = file_system(path.parent.resolve(), Path("/proc/self/mountinfo"))
     yield Check(name="file system", found=kind or "this system does not tell")
     yield _size(path)
+
+
+async def _server(url: str) -> list[Check]:
+    """What the server of a store says of itself."""
+    from durably.stores.postgres.database import server_figures
+
+    figures = await server_figures(url)
+    safe = figures.synchronous_commit != "off"
+    crowded = figures.connections > 0.8 * figures.connections_most
+    return [
+        Check(name="server", found=f"PostgreSQL {figures.version}, schema {figures.schema}"),
+        Check(
+            name="durability",
+            verdict=Verdict.OK if safe else Verdict.FAIL,
+            found=f"synchronous_commit={figures.synchronous_commit}",
+            way_out="" if safe else "a power loss loses accepted jobs: set synchronous_commit=on",
+        ),
+        Check(
+            name="connections",
+            verdict=Verdict.WARN if crowded else Verdict.OK,
+            found=f"{figures.connections} of {figures.connections_most}",
+            way_out="raise max_connections: a process of ours needs up to seven" if crowded else "",
+        ),
+        Check(
+            name="dead tuples",
+            found=f"{figures.dead_tuples:,} beside {figures.live_tuples:,} jobs",
+        ),
+    ]
 
 
 def _size(path: Path) -> Check:

@@ -95,7 +95,7 @@ class Source(msgspec.Struct, frozen=True, kw_only=True):
                 " sqlite:///durably.db",
                 WRONG_USAGE,
             )
-        if reason := app.missing_store(settings.store):
+        if reason := await app.missing_store(settings.store):
             raise Failure(reason, NOT_FOUND)
         async with app.open_queue(settings) as queue:
             return await question(queue)

@@ -33,6 +33,8 @@ class Address(NamedTuple):
 
     dsn: str
     schema: str
+    upgrade: bool
+    """Whether opening the store completes its schema."""
 
     @property
     def shown(self) -> str:
@@ -67,8 +69,11 @@ def address_of(url: str) -> Address:
         raise SettingsError(
             f"a schema's name has lower-case letters, digits and underscores, got {schema!r}"
         )
+    upgrade = named.pop("upgrade", "yes")
+    if upgrade not in {"yes", "no"}:
+        raise SettingsError(f"upgrade in the store's URL is yes or no, got {upgrade!r}")
     dsn = urlunsplit(("postgresql", parts.netloc, parts.path, urlencode(named), ""))
-    return Address(dsn, schema)
+    return Address(dsn, schema, upgrade == "yes")
 
 
 async def connect(address: Address) -> "asyncpg.Connection[asyncpg.Record]":
@@ -86,16 +91,38 @@ async def connect(address: Address) -> "asyncpg.Connection[asyncpg.Record]":
         )
 
 
-async def migrate(connection: "asyncpg.Connection[asyncpg.Record]", address: Address) -> None:
-    """Create or complete the schema, one process at a time.
+async def upgrade(url: str) -> tuple[int, ...]:
+    """Bring the schema of a store up to date; the numbers of the migrations that were missing.
 
     Raises:
-        StoreUnsupportedError: the server is too old, or the schema newer or other than ours.
+        StoreError: it cannot be done.
+    """
+    address = address_of(url)._replace(upgrade=True)
+    connection = await connect(address)
+    try:
+        with translated(address):
+            return await migrate(connection, address)
+    finally:
+        await connection.close()
+
+
+async def migrate(
+    connection: "asyncpg.Connection[asyncpg.Record]", address: Address
+) -> tuple[int, ...]:
+    """Create or complete the schema, one process at a time; which migrations were missing.
+
+    Raises:
+        StoreUnsupportedError: the server is too old, or the schema newer or other than ours, or
+            incomplete where the URL says ``upgrade=no``.
     """
     version = connection.get_server_version()
     if version.major * 10_000 < _LEAST_VERSION:
         raise StoreUnsupportedError(f"need PostgreSQL 13 or later, got {version.major}")
     s = address.schema
+    added: list[int] = []
+    if not address.upgrade:
+        await _check_current(connection, address)
+        return ()
     async with connection.transaction():
         await connection.execute("SELECT pg_advisory_xact_lock($1, 0)", address.lock_class)
         await connection.execute(f"CREATE SCHEMA IF NOT EXISTS {s}")
@@ -113,6 +140,7 @@ async def migrate(connection: "asyncpg.Connection[asyncpg.Record]", address: Add
                     f"INSERT INTO {s}.migrations VALUES ($1, $2)",
                     *(number, checksum),
                 )
+                added.append(number)
             elif done.pop(number) != checksum:
                 raise StoreUnsupportedError(
                     f"migration {number} of schema {s} is not the one this version knows"
@@ -121,6 +149,21 @@ async def migrate(connection: "asyncpg.Connection[asyncpg.Record]", address: Add
             raise StoreUnsupportedError(
                 f"schema {s} is of a newer Durably: it has migration {max(newer)}; update this one"
             )
+    return tuple(added)
+
+
+async def _check_current(
+    connection: "asyncpg.Connection[asyncpg.Record]", address: Address
+) -> None:
+    table = f"{address.schema}.migrations"
+    done: set[int] = set()
+    if await connection.fetchval("SELECT to_regclass($1)", table) is not None:
+        done = {row[0] for row in await connection.fetch(f"SELECT number FROM {table}")}
+    if missing := {number for number, _ in _scripts()} - done:
+        raise StoreUnsupportedError(
+            f"schema {address.schema} lacks migration {min(missing)}, and the store's URL says"
+            " upgrade=no: run `durably db upgrade`"
+        )
 
 
 def _scripts() -> Iterator[tuple[int, str]]:
@@ -128,6 +171,53 @@ def _scripts() -> Iterator[tuple[int, str]]:
     for script in sorted(folder.iterdir(), key=lambda entry: entry.name):
         if script.name.endswith(".sql"):
             yield int(script.name[:4]), script.read_text(encoding="utf-8")
+
+
+class ServerFigures(NamedTuple):
+    """What a server says of itself."""
+
+    version: str
+    schema: str
+    synchronous_commit: str
+    connections: int
+    connections_most: int
+    dead_tuples: int
+    live_tuples: int
+
+
+async def server_figures(url: str) -> ServerFigures:
+    """What an operator looks at first. StoreError when the server cannot be asked."""
+    address = address_of(url)
+    connection = await connect(address)
+    try:
+        with translated(address):
+            row = await connection.fetchrow(
+                "SELECT current_setting('server_version'), $1::text,"
+                " current_setting('synchronous_commit'),"
+                " (SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'client backend'),"
+                " current_setting('max_connections')::int,"
+                " coalesce(n_dead_tup, 0), coalesce(n_live_tup, 0) FROM (SELECT) AS one"
+                " LEFT JOIN pg_stat_user_tables ON schemaname = $1 AND relname = 'jobs'",
+                address.schema,
+            )
+            assert row is not None
+            return ServerFigures(*row)
+    finally:
+        await connection.close()
+
+
+async def missing_schema(url: str) -> str | None:
+    """Why there is no store of ours in the database yet; None when there is one."""
+    address = address_of(url)
+    connection = await connect(address)
+    try:
+        with translated(address):
+            found = await connection.fetchval("SELECT to_regclass($1)", f"{address.schema}.jobs")
+    finally:
+        await connection.close()
+    if found is not None:
+        return None
+    return f"the database holds no store of Durably: {address.shown}, schema {address.schema}"
 
 
 @contextmanager
