@@ -73,6 +73,20 @@ class WorkerRow(NamedTuple):
     locked: bool
 
 
+class Outlook(NamedTuple):
+    """What a worker must know before it claims."""
+
+    name: str | None
+    """With its number; None once the registration has ended."""
+    expires_us: int
+    lease_us: int
+    due_in: float | None
+    """Seconds until the next scheduled job becomes ready; None: none is scheduled."""
+    paused: frozenset[str]
+    cancelling: tuple[str, ...]
+    """Ids of held jobs that somebody asked to cancel."""
+
+
 class Effects:
     """What to tell after the commit."""
 
@@ -224,15 +238,18 @@ class Session:
 
     async def _complete(self, outcomes: Sequence[Outcome]) -> set[int]:
         """Complete those whose lease is valid, all in one statement; which."""
+        outcomes = sorted(outcomes, key=lambda outcome: outcome.lease.ref)
         rows = await self._fetch(
-            "WITH given AS (SELECT * FROM unnest($2::bigint[], $3::bigint[], $4::bigint[], $5::text[])"
-            " AS g(ref, claim, run_us, report)), owned AS (SELECT seq, state AS before FROM @jobs"
-            " JOIN given ON seq = ref AND token = claim WHERE state IN (2, 3) ORDER BY seq FOR UPDATE)"
+            # Each row by its number, in their order: a join would be free to scan the table instead.
+            "WITH owned AS MATERIALIZED (SELECT seq, before, run_us, report"
+            " FROM unnest($2::bigint[], $3::bigint[], $4::bigint[], $5::text[])"
+            " AS g(ref, claim, run_us, report) CROSS JOIN LATERAL (SELECT seq, state AS before"
+            " FROM @jobs WHERE seq = ref AND token = claim AND state IN (2, 3) FOR UPDATE) AS own)"
             " UPDATE @jobs SET state = 4, completed_at = $1, error = NULL, next_retry_at = NULL,"
             " attempts = attempts + (before = 2)::int,"
             " processed_at = CASE before WHEN 2 THEN $1 - run_us ELSE processed_at END,"
-            " result = report FROM owned JOIN given ON given.ref = owned.seq"
-            " WHERE jobs.seq = owned.seq RETURNING jobs.seq, jobs.id, queue, type, before",
+            " result = report FROM owned WHERE jobs.seq = owned.seq"
+            " RETURNING jobs.seq, jobs.id, queue, type, before",
             self.now,
             [o.lease.ref for o in outcomes],
             [o.lease.token for o in outcomes],
@@ -292,10 +309,29 @@ class Session:
 
     # Claim
 
-    async def heads(self, claim: Claim, *, lock: bool) -> list[Candidate]:
+    async def outlook(self, worker: int) -> Outlook:
+        """What a worker must know before it claims, in one round trip."""
+        [row] = await self._fetch(
+            "SELECT name, expires_us, lease_us,"
+            " (SELECT ready_at FROM @jobs WHERE state = 0 ORDER BY ready_at, seq LIMIT 1),"
+            " ARRAY(SELECT queue FROM @paused), ARRAY(SELECT id FROM @jobs WHERE worker = $1"
+            " AND state IN (2, 3) AND cancel_requested = 1)"
+            " FROM (SELECT $1::int AS asked) AS one LEFT JOIN @workers ON workers.id = asked",
+            worker,
+        )
+        name, expires_us, lease_us, due_us, paused, cancelling = row
+        return Outlook(
+            name=None if name is None else f"{name}:{worker}",
+            expires_us=expires_us,
+            lease_us=lease_us,
+            due_in=None if due_us is None else max(0.0, (due_us - self.now) / 1e6),
+            paused=frozenset(paused),
+            cancelling=tuple(cancelling),
+        )
+
+    async def heads(self, claim: Claim, paused: frozenset[str], *, lock: bool) -> list[Candidate]:
         """The candidates of every lane this worker can run, in order."""
         most = claim.start + claim.reserve
-        paused = await self.paused()
         lanes = [
             (number, lane)
             for number, lane in enumerate(claim.lanes)
@@ -359,9 +395,6 @@ class Session:
 
     async def stage(self) -> float | None:
         """Make a batch of due jobs ready; `due_in` of what is left."""
-        due_in = await self.due_in()
-        if due_in != 0:
-            return due_in
         rows = await self._fetch(
             "WITH due AS MATERIALIZED (SELECT seq FROM @jobs WHERE state = 0 AND ready_at <= $1"
             " ORDER BY ready_at, seq LIMIT $2 FOR UPDATE SKIP LOCKED),"
@@ -376,14 +409,6 @@ class Session:
             self._moves[queue, kind, State.READY] += count
         self.effects.ready |= bool(rows)
         return await self.due_in() if rows else None
-
-    async def cancelling(self, worker: int) -> tuple[str, ...]:
-        """Ids of held jobs that somebody asked to cancel."""
-        rows = await self._fetch(
-            "SELECT id FROM @jobs WHERE worker = $1 AND state IN (2, 3) AND cancel_requested = 1",
-            worker,
-        )
-        return tuple(row[0] for row in rows)
 
     # Control
 
@@ -564,13 +589,6 @@ class Session:
             await self._run(f"UPDATE @workers SET {column} = $2 WHERE id = $1", worker, value) > 0
         )
 
-    async def registration(self, worker: int) -> tuple[str, int, int] | None:
-        """Name, end and length of the lease of a worker; None once its registration has ended."""
-        rows = await self._fetch(
-            "SELECT name, expires_us, lease_us FROM @workers WHERE id = $1", worker
-        )
-        return (f"{rows[0][0]}:{worker}", rows[0][1], rows[0][2]) if rows else None
-
     async def worker_rows(self, worker: int | None = None) -> list[WorkerRow]:
         """Every registration, or one."""
         rows = await self._fetch(
@@ -638,26 +656,37 @@ class Session:
         limit: int,
         after: str | None,
     ) -> list[JobRecord]:
-        """Jobs in any of *states*, by priority, then age, beyond the job *after*."""
-        where, arguments = ["state = ANY($1::int[])"], [[int(state) for state in states]]
-        more: list[Any] = []
+        """Jobs in any of *states*, by priority, then age, beyond the job *after*.
+
+        Each group of states that has an order of its own in the listing index is read by itself.
+        """
+        arguments: list[Any] = [limit]
+        where = ["TRUE"]
         for column, value in (("type", kind), ("queue", queue)):
             if value is not None:
-                more.append(value)
-                where.append(f"{column} = ${len(more) + 1}")
+                arguments.append(value)
+                where.append(f"{column} = ${len(arguments)}")
         if after is not None:
             place = await self.load("id = $1", after) if is_storable(after) else []
             if not place:
                 raise JobNotFoundError(after)
-            more += [place[0].priority, place[0].seq]
-            level, seq = len(more), len(more) + 1
+            arguments += [place[0].priority, place[0].seq]
+            level, seq = len(arguments) - 1, len(arguments)
             where.append(f"(priority < ${level} OR (priority = ${level} AND seq > ${seq}))")
-        more.append(limit)
-        return await self.load(
-            f"{' AND '.join(where)} ORDER BY priority DESC, seq LIMIT ${len(more) + 1}",
+        parts = []
+        for key in sorted({max(state, State.RUNNING) for state in states}):
+            within = ", ".join(str(int(s)) for s in states if max(s, State.RUNNING) == key)
+            parts.append(
+                f"(SELECT {_COLUMNS} FROM @jobs WHERE greatest(state, 3) = {int(key)}"
+                f" AND state IN ({within}) AND {' AND '.join(where)}"
+                " ORDER BY priority DESC, seq LIMIT $1)"
+            )
+        rows = await self._fetch(
+            f"SELECT * FROM ({' UNION ALL '.join(parts)}) AS found"
+            " ORDER BY priority DESC, seq LIMIT $1",
             *arguments,
-            *more,
         )
+        return [JobRecord(*row) for row in rows]
 
     # Loading and saving
 

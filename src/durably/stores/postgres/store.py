@@ -25,6 +25,7 @@ from durably.domain.outcome import NO_CHANGES, Changes, Event, Lease, Outcome, R
 from durably.store import (
     Activity,
     Capabilities,
+    Claimed,
     Exchanged,
     Notice,
     NoticeKind,
@@ -77,6 +78,7 @@ class PostgresStore:
         self._listeners: list[Callable[[Notice], None]] = []
         self._waiting: deque[_Enqueue] = deque()
         self._gathering = False
+        self._fresh = False
         self._enqueuing: set[asyncio.Task[None]] = set()
         self._nudging: asyncio.Task[None] | None = None
 
@@ -98,7 +100,11 @@ class PostgresStore:
             finally:
                 await first.close()
             self._readers = await asyncpg.create_pool(
-                self.address.dsn, min_size=1, max_size=_READERS, command_timeout=60
+                self.address.dsn,
+                min_size=1,
+                max_size=_READERS,
+                command_timeout=60,
+                reset=_nothing,
             )
         self._holder = Holder(self.address, self._now_sql)
         await asyncio.to_thread(self._holder.call, self._holder.open())
@@ -237,43 +243,50 @@ class PostgresStore:
                 await session.begin(started)
             if activity is not None:
                 await session.save_activity(worker, activity)
-            registration = await session.registration(worker)
-            if registration is None:
-                return Exchanged(refused=refused, lost=True)
-            name, expires_us, lease_us = registration
             if held is not None:
                 await session.return_unknown(worker, held)
-            due_in = await session.stage()
-            heads = await session.heads(claim, lock=True) if claim else []
-            claimed = await session.claim(heads, claim, worker, name) if claim else ()
-            ends = session.now + lease_us
-            if claimed and expires_us < ends - lease_us // 3:
+            outlook = await session.outlook(worker)
+            if outlook.name is None:
+                return Exchanged(refused=refused, lost=True)
+            due_in = await session.stage() if outlook.due_in == 0 else outlook.due_in
+            claimed: tuple[Claimed, ...] = ()
+            if claim is not None:
+                heads = await session.heads(claim, outlook.paused, lock=True)
+                claimed = await session.claim(heads, claim, worker, outlook.name)
+            ends = session.now + outlook.lease_us
+            if claimed and outlook.expires_us < ends - outlook.lease_us // 3:
                 await session.set_worker(worker, "expires_us", ends)
             return Exchanged(
                 refused=refused,
                 claimed=claimed,
-                cancel=await session.cancelling(worker),
+                cancel=outlook.cancelling,
                 due_in_s=due_in,
                 more=claim is not None and len(claimed) >= claim.start + claim.reserve > 0,
             )
 
         must_write = outcomes or started or held is not None or activity is not None
-        if not must_write and (idle := await self._idle(worker, claim)) is not None:
-            return idle
+        # After news there is something to claim: looking first would only take time.
+        fresh, self._fresh = self._fresh, False
+        if not must_write and not (fresh and claim):
+            idle = await self._idle(worker, claim)
+            if idle is not None:
+                return idle
         return await self._write(operation)
 
     async def _idle(self, worker: int, claim: Claim | None) -> Exchanged | None:
         """What to answer when there is nothing to write; None when there is."""
 
         async def look(session: Session) -> Exchanged | None:
-            if await session.registration(worker) is None:
+            outlook = await session.outlook(worker)
+            if outlook.name is None:
                 return Exchanged(lost=True)
-            due_in = await session.due_in()
-            if due_in == 0 or (claim and await session.heads(claim, lock=False)):
+            if outlook.due_in == 0:
                 return None
-            return Exchanged(due_in_s=due_in, cancel=await session.cancelling(worker))
+            if claim and await session.heads(claim, outlook.paused, lock=False):
+                return None
+            return Exchanged(due_in_s=outlook.due_in, cancel=outlook.cancelling)
 
-        return await self._read(look)
+        return await self._read(look, timed=True)
 
     async def checkpoint(
         self,
@@ -352,7 +365,7 @@ class PostgresStore:
             return [row for row in rows if row.id != worker and _is_dead(row, session.now)]
 
         names, states = [], Counter[int]()
-        for row in await self._read(look):
+        for row in await self._read(look, timed=True):
             rescued = await self._write(partial(self._rescue, row))
             if rescued is not None:
                 states += rescued
@@ -506,9 +519,9 @@ class PostgresStore:
 
     async def stats(self) -> StoreStats:
         """See `Store.stats`."""
-        if _inside_complete.get() is not self and await self._read(Session.due_in) == 0:
+        if _inside_complete.get() is not self and await self._read(Session.due_in, timed=True) == 0:
             await self._write(Session.stage)
-        return await self._read(lambda session: session.stats())
+        return await self._read(lambda session: session.stats(), timed=True)
 
     async def workers(self) -> list[WorkerState]:
         """See `Store.workers`."""
@@ -524,15 +537,19 @@ class PostgresStore:
                 for row in await session.worker_rows()
             ]
 
-        return await self._read(look)
+        return await self._read(look, timed=True)
 
     # Connections
 
     def _now_sql(self) -> str:
         return _DATABASE_TIME if self._clock is None else str(self._clock.now_us())
 
-    async def _session(self, connection: Connection, effects: Effects) -> Session:
-        if self._clock is None:
+    async def _session(
+        self, connection: Connection, effects: Effects, *, timed: bool = True
+    ) -> Session:
+        if not timed:
+            now = 0
+        elif self._clock is None:
             now = await connection.fetchval(f"SELECT {_DATABASE_TIME}")
         else:
             now = self._clock.now_us()
@@ -551,10 +568,11 @@ class PostgresStore:
         checked: Operation = operation
         return await self._writer.submit(checked)  # type: ignore[no-any-return]
 
-    async def _read(self, query: Callable[[Session], Awaitable[_T]]) -> _T:
+    async def _read(self, query: Callable[[Session], Awaitable[_T]], *, timed: bool = False) -> _T:
+        """Ask one connection; with *timed* the session knows the time."""
         self._check_open(writing=False)
         async with translating(self.address), self._readers.acquire() as connection:
-            return await query(await self._session(connection, Effects()))
+            return await query(await self._session(connection, Effects(), timed=timed))
 
     def _check_open(self, *, writing: bool = True) -> None:
         if self._opened < 1:
@@ -589,8 +607,13 @@ class PostgresStore:
         self._notify(Notice(NoticeKind.CONTROL))
 
     def _notify(self, notice: Notice) -> None:
+        self._fresh |= notice.kind is NoticeKind.READY
         for listener in tuple(self._listeners):
             listener(notice)
+
+
+async def _nothing(_: Connection) -> None:
+    """What our readers leave behind needs no round trip to be tidied up."""
 
 
 class _Own:

@@ -114,7 +114,7 @@ class Writer:
 
     async def _transaction(self, batch: list[_Work]) -> tuple[Settled, Effects]:
         if self._connection is None or self._connection.is_closed():
-            self._connection = await connect(self._address)
+            self._connection = await connect(self._address, by_index=True)
         effects = Effects()
         settled: Settled = []
         async with self._connection.transaction():
