@@ -5,7 +5,7 @@ needs is imported on use.
 """
 
 import os
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager, closing
 from ipaddress import ip_address
 from pathlib import Path
@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from durably.domain.clock import SystemClock
 from durably.domain.errors import SettingsError
 from durably.engine.queue import JobQueueService
-from durably.settings import DEFAULT, Check, Settings, load_settings
+from durably.settings import DEFAULT, Check, Judge, Settings, load_settings
 from durably.stores import open_store
 
 if TYPE_CHECKING:
@@ -47,14 +47,16 @@ def settings_for_server(flags: Mapping[str, str | None] | None = None) -> Settin
     """
     from durably.server.auth import Tokens
 
-    settings = _load(flags or {}, {**_instance_checks(), "tokens": Tokens.parse})
+    return _load(flags or {}, {**_instance_checks(), "tokens": Tokens.parse}, _not_open_to_all)
+
+
+def _not_open_to_all(settings: Settings) -> Iterator[tuple[str, str]]:
     if settings.tokens is None and not _is_loopback(settings.host):
-        raise SettingsError(
-            f"DURABLY_HOST ({settings.source('host')}): need a loopback address such as 127.0.0.1"
-            f" while DURABLY_TOKENS is empty, got {settings.host!r};"
-            " set DURABLY_TOKENS=admin:… to serve others"
+        fault = (
+            "need a loopback address such as 127.0.0.1 while DURABLY_TOKENS is empty, got"
+            f" {settings.host!r}; set DURABLY_TOKENS=admin:… to serve others"
         )
-    return settings
+        yield "host", fault
 
 
 def _is_loopback(host: str) -> bool:
@@ -78,8 +80,10 @@ def _instance_checks() -> dict[str, Check]:
     }
 
 
-def _load(flags: Mapping[str, str | None], checks: dict[str, Check]) -> Settings:
-    return load_settings(flags, environ=os.environ, folder=Path(), checks=checks)
+def _load(
+    flags: Mapping[str, str | None], checks: dict[str, Check], judge: Judge | None = None
+) -> Settings:
+    return load_settings(flags, environ=os.environ, folder=Path(), checks=checks, judge=judge)
 
 
 def _check_store(url: str) -> None:

@@ -37,6 +37,9 @@ DEFAULT = "default"
 """The source of a value that was not given."""
 
 
+Judge: TypeAlias = Callable[["Settings"], Iterable[tuple[str, str]]]
+
+
 class Settings(msgspec.Struct, frozen=True, kw_only=True, dict=True):
     """Every setting with its default. Durations are seconds.
 
@@ -153,6 +156,7 @@ def load_settings(
     environ: Mapping[str, str],
     folder: Path,
     checks: Mapping[str, Check] | None = None,
+    judge: Judge | None = None,
 ) -> Settings:
     """The settings from flags, then the environment, then ``durably.toml``, then the defaults.
 
@@ -164,6 +168,7 @@ def load_settings(
         environ: The environment.
         folder: Where ``durably.toml`` is looked for; it need not exist.
         checks: What else a value that was given must stand, by field.
+        judge: Gets the usable values and gives (field, fault) of those that do not fit together.
 
     Raises:
         SettingsError: every fault, one a line: the setting, where it came from, what is needed.
@@ -184,6 +189,10 @@ def load_settings(
                 checks[field](values[field])
         except ValueError as error:
             faults.append(f"{environment_name(field)} ({given.source}): {error}")
+    if judge is not None:
+        for field, fault in judge(Settings(**values)):
+            source = found[field].source if field in found else DEFAULT
+            faults.append(f"{environment_name(field)} ({source}): {fault}")
     if faults:
         raise SettingsError("\n".join(faults))
     settings = Settings(**values)

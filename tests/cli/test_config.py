@@ -72,3 +72,28 @@ def test_other_addresses_need_one(run: Run, host: str) -> None:
     result = run("config", "--host", host)
     assert result.exit_code == 2
     assert "set DURABLY_TOKENS=admin:…" in result.stderr
+
+
+@pytest.mark.parametrize("given", [",", " ", "\n,\n"])
+@pytest.mark.parametrize("way", ["DURABLY_TOKENS", "DURABLY_TOKENS_FILE"])
+def test_tokens_that_hold_none_open_nothing(
+    run: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, given: str, way: str
+) -> None:
+    """Whoever sets tokens wants them: an empty list is a fault, not a server without a door."""
+    if way == "DURABLY_TOKENS_FILE":
+        (tmp_path / "tokens").write_text(given)
+        given = str(tmp_path / "tokens")
+    monkeypatch.setenv(way, given)
+    result = run("config", "--host", "0.0.0.0")
+    assert result.exit_code == 2
+    assert "DURABLY_TOKENS" in result.stderr
+
+
+def test_what_does_not_fit_together_is_told_beside_other_faults(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One look at the message is enough to mend all of it."""
+    monkeypatch.setenv("DURABLY_LEASE", "soon")
+    text = run("config", "--host", "0.0.0.0").stderr
+    assert "DURABLY_LEASE (environment)" in text
+    assert "DURABLY_HOST (flag --host)" in text

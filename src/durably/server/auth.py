@@ -51,20 +51,26 @@ class Tokens:
         SHA-256 instead, so that it stands nowhere in clear.
 
         Raises:
-            ValueError: one is unusable; the message says which, and quotes none.
+            ValueError: some are unusable, or there are none in a text that was given; the message
+                says which by place and role, and quotes none.
         """
         found: dict[bytes, Principal] = {}
+        faults: list[str] = []
         parts = [part.strip() for part in re.split(r"[,\n]", text or "")]
         for number, part in enumerate(filter(None, parts), 1):
-            role_name, colon, token = part.partition(":")
-            if not colon or role_name.upper() not in Role.__members__:
-                known = ", ".join(role.name.lower() for role in Role)
-                raise ValueError(f"token {number} needs the form role:token, roles: {known}")
-            role, digest = Role[role_name.upper()], _digest(number, token)
-            if digest in found:
-                raise ValueError(f"token {number} is there twice")
-            name = f"{role.name.lower()}-{digest.hex()[:8]}"
-            found[digest] = Principal(name=name, role=role)
+            try:
+                digest, principal = _principal(part)
+                if digest in found:
+                    raise ValueError("is there twice")
+            except ValueError as error:
+                faults.append(f"token {number} {error}")
+            else:
+                found[digest] = principal
+        if text and not found and not faults:
+            # Whoever sets tokens wants them: an empty list must not open the server to everybody.
+            faults.append("need at least one role:token")
+        if faults:
+            raise ValueError("; ".join(faults))
         return cls(found)
 
     def __bool__(self) -> bool:
@@ -76,17 +82,26 @@ class Tokens:
         return self._principals.get(hashlib.sha256(presented.encode()).digest())
 
 
-def _digest(number: int, token: str) -> bytes:
+def _principal(part: str) -> tuple[bytes, Principal]:
+    """Digest and holder of one ``role:token``; ValueError with what it needs."""
+    role_name, colon, token = part.partition(":")
+    if not colon or role_name.upper() not in Role.__members__:
+        known = ", ".join(role.name.lower() for role in Role)
+        raise ValueError(f"needs the form role:token, roles: {known}")
+    role = Role[role_name.upper()].name.lower()
     if token.startswith("sha256:"):
         match = _DIGEST.fullmatch(token)
         if match is None:
-            raise ValueError(f"token {number} needs 64 lower-case hex digits after sha256:")
-        return bytes.fromhex(match[1])
-    if not (_LEAST <= len(token) <= _MOST and token.isascii() and token.isprintable()):
-        raise ValueError(f"token {number} needs {_LEAST} to {_MOST} visible ASCII characters")
-    if " " in token:
-        raise ValueError(f"token {number} must not contain blanks")
-    return hashlib.sha256(token.encode()).digest()
+            raise ValueError(f"({role}) needs 64 lower-case hex digits after sha256:")
+        digest = bytes.fromhex(match[1])
+    elif not (_LEAST <= len(token) <= _MOST and token.isascii() and token.isprintable()):
+        raise ValueError(f"({role}) needs {_LEAST} to {_MOST} visible ASCII characters")
+    elif " " in token:
+        raise ValueError(f"({role}) must not contain blanks")
+    else:
+        digest = hashlib.sha256(token.encode()).digest()
+    name = f"{role}-{digest.hex()[:8]}"
+    return digest, Principal(name=name, role=Role[role_name.upper()])
 
 
 Guard = Callable[[ASGIConnection[Any, Any, Any, Any], BaseRouteHandler], None]

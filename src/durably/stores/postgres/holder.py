@@ -107,6 +107,7 @@ class Holder:
                 f"UPDATE {self._address.schema}.workers"
                 f" SET expires_us = {self._now()} + lease_us WHERE id = $1",
                 worker,
+                timeout=_PATIENCE_S,
             )
             return rows_of(status) > 0
 

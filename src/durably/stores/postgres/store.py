@@ -6,6 +6,7 @@ workers live and renews leases from its own thread, and each `complete` has its 
 
 import asyncio
 import contextlib
+import os
 import random
 from collections import Counter, deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
@@ -93,6 +94,7 @@ class PostgresStore:
 
     async def _connect(self) -> None:
         self._loop = asyncio.get_running_loop()
+        self._pid = os.getpid()
         async with translating(self.address):
             first = await database.connect(self.address)
             try:
@@ -577,6 +579,11 @@ class PostgresStore:
     def _check_open(self, *, writing: bool = True) -> None:
         if self._opened < 1:
             raise StoreClosedError("the store is not open: use `async with` on the service")
+        if os.getpid() != self._pid:
+            # Two processes must not speak on one connection.
+            raise StoreClosedError(
+                "the store was opened before a fork: open a service in this process"
+            )
         if writing and _inside_complete.get() is self:
             raise StoreBusyError(
                 "inside complete() other writes might wait for it for ever; use its `tx`"

@@ -110,7 +110,8 @@ class Writer:
                     await self._commit([work], settled)
         else:
             settled += done
-            self._told(effects)
+            # Later: listeners hear of it after the operation has returned, and cannot stop us.
+            asyncio.get_running_loop().call_soon(self._told, effects)
 
     async def _transaction(self, batch: list[_Work]) -> tuple[Settled, Effects]:
         if self._connection is None or self._connection.is_closed():
