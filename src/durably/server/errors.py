@@ -48,13 +48,6 @@ _CODES = {
 }
 
 
-class FieldFault(msgspec.Struct, frozen=True, kw_only=True):
-    """What is wrong with one field of a body or one parameter."""
-
-    field: str
-    message: str
-
-
 class Problem(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True):
     """An error as clients see it."""
 
@@ -64,7 +57,7 @@ class Problem(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_de
     detail: Annotated[str, Meta(description="What happened, and the way out.")]
     code: Annotated[str, Meta(description="The kind of problem, for programs.")]
     request_id: Annotated[str, Meta(description="As in the header X-Request-ID, and in the log.")]
-    errors: Annotated[tuple[FieldFault, ...], Meta(description="Everything that is wrong.")] = ()
+    errors: Annotated[tuple[Fault, ...], Meta(description="Everything that is wrong.")] = ()
     reasons: Annotated[tuple[str, ...], Meta(description="Why the service is not ready.")] = ()
 
 
@@ -86,7 +79,7 @@ class ApiError(Exception):
         code: str,
         detail: str,
         *,
-        errors: tuple[FieldFault, ...] = (),
+        errors: tuple[Fault, ...] = (),
         headers: Mapping[str, str] | None = None,
         reasons: tuple[str, ...] = (),
     ) -> None:
@@ -112,7 +105,7 @@ class ApiError(Exception):
         )
 
 
-def invalid(*faults: FieldFault) -> ApiError:
+def invalid(*faults: Fault) -> ApiError:
     """The answer to a request with these faults."""
     detail = "; ".join(f"{fault.field}: {fault.message}" for fault in faults)
     return ApiError(400, "validation_failed", detail, errors=faults)
@@ -129,9 +122,9 @@ def api_error(error: BaseException) -> ApiError:
         case ApiError():
             return error
         case ValidationError():
-            return invalid(*map(_fault, error.faults))
+            return invalid(*error.faults)
         case PayloadError():
-            return invalid(FieldFault(field="payload", message=str(error)))
+            return invalid(Fault(field="payload", message=str(error)))
         case JobNotFoundError() | InstanceNotFoundError():
             return not_found(str(error))
         case UniqueKeyTakenError():
@@ -174,10 +167,6 @@ def log(told: ApiError, error: BaseException, request_id: str) -> None:
         _log.error("request %s has failed", request_id, exc_info=error)
 
 
-def _fault(fault: Fault) -> FieldFault:
-    return FieldFault(field=fault.field, message=fault.message)
-
-
 def _of_litestar(error: HTTPException) -> ApiError:
     """What Litestar itself refuses: unknown routes, methods, parameters that do not fit."""
     if error.status_code == 400 and isinstance(error.extra, list):
@@ -187,11 +176,11 @@ def _of_litestar(error: HTTPException) -> ApiError:
     return ApiError(error.status_code, _CODES[error.status_code], detail, headers=error.headers)
 
 
-def _parameter_fault(extra: Any) -> FieldFault:
+def _parameter_fault(extra: Any) -> Fault:
     name = str(extra.get("key", ""))
     if extra.get("source") == "header":
         name = name.replace("_", "-").title()
-    return FieldFault(field=name, message=lowered(str(extra["message"])))
+    return Fault(field=name, message=lowered(str(extra["message"])))
 
 
 def lowered(message: str) -> str:

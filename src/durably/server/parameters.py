@@ -5,7 +5,8 @@ from typing import Annotated, Any, TypeAlias
 from litestar import Request
 from litestar.params import HeaderParameter, PathParameter
 
-from durably.server.errors import FieldFault, invalid
+from durably.instances import Fault
+from durably.server.errors import invalid
 
 JobId: TypeAlias = Annotated[str, PathParameter(description="The id of the job.")]
 InstanceId: TypeAlias = Annotated[str, PathParameter(description="The id of the instance.")]
@@ -29,7 +30,7 @@ IdempotencyKey: TypeAlias = Annotated[
 def no_other_query(request: Request[Any, Any, Any], *known: str) -> None:
     """Refuse parameters that nobody reads: a misspelt filter must not list everything."""
     faults = [
-        FieldFault(field=name[:100], message=f"is unknown; known: {', '.join(known)}")
+        Fault(field=name[:100], message=f"is unknown; known: {', '.join(known)}")
         for name in request.query_params
         if name not in known
     ]

@@ -8,7 +8,8 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from durably.server.errors import ApiError, FieldFault, invalid, lowered
+from durably.instances import Fault
+from durably.server.errors import ApiError, invalid, lowered
 
 _T = TypeVar("_T", bound=msgspec.Struct)
 
@@ -26,7 +27,7 @@ def decode_object(body: bytes) -> dict[str, Any]:
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise _malformed(lowered(str(error))) from None
     if not isinstance(raw, dict):
-        raise invalid(FieldFault(field="", message="the body must be a JSON object"))
+        raise invalid(Fault(field="", message="the body must be a JSON object"))
     return raw
 
 
@@ -53,17 +54,17 @@ def fitted(raw: dict[str, Any], kind: type[_T]) -> _T:
     try:
         return msgspec.convert(raw, kind)
     except msgspec.ValidationError as error:
-        faults = _faults(raw, kind) or [FieldFault(field="", message=lowered(str(error)))]
+        faults = _faults(raw, kind) or [Fault(field="", message=lowered(str(error)))]
         raise invalid(*faults) from None
 
 
-def unknown_fields(raw: dict[str, Any], kind: type[msgspec.Struct]) -> list[FieldFault]:
+def unknown_fields(raw: dict[str, Any], kind: type[msgspec.Struct]) -> list[Fault]:
     """The faults of fields that *kind* does not have."""
     known = [field.encode_name for field in msgspec.structs.fields(kind)]
     return [_unknown(name, known) for name in raw if name not in known]
 
 
-def _faults(raw: dict[str, Any], kind: type[_T]) -> list[FieldFault]:
+def _faults(raw: dict[str, Any], kind: type[_T]) -> list[Fault]:
     found = unknown_fields(raw, kind)
     for field in msgspec.structs.fields(kind):
         name = field.encode_name
@@ -71,19 +72,17 @@ def _faults(raw: dict[str, Any], kind: type[_T]) -> list[FieldFault]:
             try:
                 msgspec.convert(raw[name], field.type)
             except msgspec.ValidationError as error:
-                found.append(
-                    FieldFault(field=_place(name, str(error)), message=lowered(str(error)))
-                )
+                found.append(Fault(field=_place(name, str(error)), message=lowered(str(error))))
         elif field.required:
-            found.append(FieldFault(field=name, message="is required"))
+            found.append(Fault(field=name, message="is required"))
     return found
 
 
-def _unknown(name: str, known: list[str]) -> FieldFault:
+def _unknown(name: str, known: list[str]) -> Fault:
     """The fault of a field that nobody reads, which is mostly a misspelt one."""
     near = get_close_matches(name.replace("_", ""), known, 1)
     hint = f"did you mean {near[0]}?" if near else f"known: {', '.join(known)}"
-    return FieldFault(field=name[:100], message=f"is unknown; {hint}")
+    return Fault(field=name[:100], message=f"is unknown; {hint}")
 
 
 def _place(name: str, message: str) -> str:

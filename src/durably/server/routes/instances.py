@@ -12,7 +12,7 @@ from durably.instances import Instance, InstanceNotFoundError, ValidationError
 from durably.instances.events import InstanceEvent
 from durably.server.answers import answer, entity, problems
 from durably.server.auth import Role, require
-from durably.server.errors import FieldFault, invalid
+from durably.server.errors import invalid
 from durably.server.idempotency import Key
 from durably.server.parameters import IdempotencyKey, IfNoneMatch, InstanceId, no_other_query
 from durably.server.schemas import (
@@ -87,7 +87,7 @@ async def _prepared(service: Service, raw: dict[str, Any]) -> tuple[Instance, Ch
     try:
         prepared = await service.instances.prepare_instance(raw)
     except ValidationError as error:
-        faults += [FieldFault(field=one.field, message=one.message) for one in error.faults]
+        faults += error.faults
     else:
         if not faults:
             return prepared

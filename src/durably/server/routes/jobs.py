@@ -18,9 +18,10 @@ from durably import (
     PayloadError,
     VersionConflictError,
 )
+from durably.instances import Fault
 from durably.server.answers import answer, entity, problems
 from durably.server.auth import Role, require
-from durably.server.errors import FieldFault, invalid
+from durably.server.errors import invalid
 from durably.server.idempotency import Key
 from durably.server.parameters import IdempotencyKey, IfNoneMatch, JobId, no_other_query
 from durably.server.schemas import Explanation, JobBody, JobPage, JobView, RetryBody, job_view
@@ -58,7 +59,7 @@ async def add_job(
     raw = decode_object(await request.body())
     body = fitted(with_integers(raw, "priority", "maxAttempts"), JobBody)
     if body.delay is not None and body.run_at is not None:
-        raise invalid(FieldFault(field="runAt", message="give delay or runAt, not both"))
+        raise invalid(Fault(field="runAt", message="give delay or runAt, not both"))
     key = None
     if idempotency_key is not None:
         key = Key(idempotency_key, origin=origin, route="POST /api/jobs", raw=raw)
@@ -95,7 +96,7 @@ def _added(changes: Changeset, body: JobBody) -> FollowUp:
     except PayloadError:
         raise
     except ValueError as error:  # all that the schema does not say is about this field
-        raise invalid(FieldFault(field="runAt", message=str(error))) from None
+        raise invalid(Fault(field="runAt", message=str(error))) from None
 
 
 @get(

@@ -5,9 +5,10 @@ from typing import Annotated, Any
 from litestar import Request, Response, post
 from litestar.params import PathParameter
 
+from durably.instances import Fault
 from durably.server.answers import answer, problems
 from durably.server.auth import Role, require
-from durably.server.errors import FieldFault, invalid
+from durably.server.errors import invalid
 from durably.server.schemas import QueueState
 from durably.server.service import origin_of, service_of
 
@@ -47,7 +48,7 @@ async def _set(request: Request[Any, Any, Any], name: str, *, paused: bool) -> R
         origin_of(request).note(changes, action, name)
         await (queue.pause if paused else queue.resume)(name, changes=changes)
     except ValueError as error:
-        raise invalid(FieldFault(field="name", message=str(error))) from None
+        raise invalid(Fault(field="name", message=str(error))) from None
     return answer(QueueState(queue=name, paused=paused))
 
 
