@@ -349,8 +349,11 @@ class Store(Protocol):
         """The paused queues."""
         ...
 
-    async def cleanup(self, older_than_s: float) -> int:
-        """Remove the final jobs whose `completed_at` is older, with their steps; how many."""
+    async def cleanup(self, older_than_s: float, *, slack_s: float = 0.0) -> int:
+        """Remove the final jobs whose `completed_at` is older, with their steps; how many.
+
+        What is older by no more than *slack_s* may be left for later, where that is cheaper.
+        """
         ...
 
     # Inspecting

@@ -8,6 +8,7 @@ import pytest
 
 from durably.domain.errors import StoreUnsupportedError, VersionConflictError
 from durably.domain.job import JobStatus
+from durably.stores.postgres.frontier import Frontier
 from durably.stores.postgres.store import PostgresStore
 from durably.testing import VirtualClock
 from durably.testing.conformance.support import (
@@ -19,6 +20,8 @@ from durably.testing.conformance.support import (
     look,
     put,
     report,
+    returned,
+    take,
     take_one,
 )
 from durably.testing.store_conformance import StoreConformance
@@ -147,3 +150,91 @@ async def test_the_database_gives_the_time(postgres_url: str) -> None:
     finally:
         await connection.close()
         await store.close()
+
+
+async def _partitions(url: str, schema: str) -> int:
+    connection = await asyncpg.connect(url.partition("?")[0])
+    try:
+        return int(
+            await connection.fetchval(
+                "SELECT count(*) FROM pg_inherits WHERE inhparent = $1::text::regclass",
+                f"{schema}.history",
+            )
+        )
+    finally:
+        await connection.close()
+
+
+async def test_old_history_is_dropped_by_partition(
+    store: PostgresStore, clock: VirtualClock, postgres_url: str
+) -> None:
+    """Jobs end in the partition of their hours; clean-up drops whole ones, slack leaves the rest."""
+    for _ in range(4):
+        worker = await store.register(info())
+        await add(store)
+        await report(store, worker, completed(await take_one(store, worker)))
+        await clock.advance(6 * 3_600)
+    schema = store.address.schema
+    assert await _partitions(postgres_url, schema) == 4
+
+    assert await store.cleanup(13 * 3_600, slack_s=6 * 3_600) == 2
+    assert await _partitions(postgres_url, schema) == 2
+    assert len(await store.find()) == 2
+
+
+async def test_a_claim_does_not_read_what_lies_behind_the_frontier(
+    store: PostgresStore, clock: VirtualClock
+) -> None:
+    """Jobs that came late, went back or were there before others are claimed all the same, in order."""
+    worker = await store.register(info())
+    old = await add(store)
+    lease = await take_one(store, worker)
+    await clock.advance(5)
+    young = [await add(store) for _ in range(3)]
+    assert (await take_one(store, worker)).job_id == young[0].id
+    await report(store, worker, returned(lease))
+
+    assert (await take_one(store, worker)).job_id == old.id
+    assert (await take_one(store, worker)).job_id == young[1].id
+
+
+async def test_a_late_commit_behind_the_frontier_is_found(
+    store: PostgresStore, clock: VirtualClock, postgres_url: str
+) -> None:
+    """A job whose transaction took long is claimed too, and nobody waits for that transaction."""
+    worker = await store.register(info())
+    connection = await asyncpg.connect(postgres_url.partition("?")[0])
+    try:
+        transaction = connection.transaction()
+        await transaction.start()
+        [late] = await store.enqueue_in(connection, [draft()])
+        await clock.advance(60)
+        await add(store)
+        await take_one(store, worker)
+        await transaction.commit()
+    finally:
+        await connection.close()
+
+    async with asyncio.timeout(10):
+        while not (claimed := await take(store, worker)):
+            await asyncio.sleep(0.01)
+    assert claimed[0].record.id == late.id
+
+
+def test_the_frontier_spends_a_twentieth_on_reading_all() -> None:
+    """A slow reading is repeated seldom, however often it is asked for; a quick one often."""
+    now = [100.0]
+    frontier = Frontier(lambda: now[0])
+    assert frontier.start()
+    now[0] += 0.1
+    frontier.end()
+
+    now[0] += 1.9
+    frontier.hurry()
+    assert not frontier.start()
+    assert not frontier.start(anxious=True)
+    now[0] += 0.2
+    assert frontier.start()
+    frontier.end()
+    assert not frontier.start()
+    assert frontier.start(anxious=True)

@@ -623,14 +623,17 @@ class JobQueueService:
         self._pruner = Role(
             "pruner",
             min(PRUNE_INTERVAL_S, max(0.1, self._retention / 4)),
-            lambda: self.cleanup(self._retention),
+            self._prune,
             self._clock,
         )
         return worker
 
+    async def _prune(self) -> None:
+        await self._store.cleanup(self._retention, slack_s=self._retention / 4)
+
     async def _prune_quietly(self) -> None:
         try:
-            await self.cleanup(self._retention)
+            await self._prune()
         except StoreError:
             return  # it is no reason to fail a shutdown; the next start cleans up
 

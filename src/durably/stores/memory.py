@@ -379,7 +379,7 @@ class MemoryStore:
         self._check_open()
         return frozenset(self._paused)
 
-    async def cleanup(self, older_than_s: float) -> int:
+    async def cleanup(self, older_than_s: float, *, slack_s: float = 0.0) -> int:  # noqa: ARG002
         """See `Store.cleanup`."""
         with self._transaction() as now:
             limit = now - int(older_than_s * 1e6)

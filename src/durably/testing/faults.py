@@ -288,9 +288,11 @@ class FaultyStore:
         """See `Store.paused`."""
         return await self._repeatable("paused", self.store.paused)
 
-    async def cleanup(self, older_than_s: float) -> int:
+    async def cleanup(self, older_than_s: float, *, slack_s: float = 0.0) -> int:
         """See `Store.cleanup`."""
-        return await self._call("cleanup", lambda: self.store.cleanup(older_than_s))
+        return await self._call(
+            "cleanup", lambda: self.store.cleanup(older_than_s, slack_s=slack_s)
+        )
 
     # Inspecting
 

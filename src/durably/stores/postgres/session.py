@@ -1,26 +1,30 @@
 """The store's operations as statements inside one open transaction.
 
 What becomes of a job is decided in `durably.domain.transitions`; the hot paths (enqueue, claim, plain
-completion) say it again in SQL, and the conformance suite holds them to it. Rows are locked in the
-order of their numbers, so that no two transactions wait for each other.
+completion) say it again in SQL, and the conformance suite holds them to it. Jobs are locked in the
+order of their ids, so that no two transactions wait for each other.
+
+A live job is in the table `jobs`, a final one in `history`. A `Lease.ref` is the place of the row that
+the claim wrote, so that the end of the attempt finds it without an index.
 """
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Set as AbstractSet
 from itertools import groupby
 from typing import Any, NamedTuple
 
 import msgspec
 
 from durably.domain import transitions
-from durably.domain.claiming import Candidate, Claim, candidate, choose
+from durably.domain.claiming import Candidate, Claim, Lane, candidate, choose
 from durably.domain.errors import (
     JobNotFoundError,
     LeaseLostError,
     UniqueKeyTakenError,
     VersionConflictError,
 )
-from durably.domain.job import FIELDS, Draft, Job, JobRecord, State
+from durably.domain.job import FIELDS, Draft, Job, JobPriority, JobRecord, State
 from durably.domain.outcome import Changes, Event, Lease, Outcome, OutcomeKind, Put, Record
 from durably.store import (
     ACTIVITY_KEPT_S,
@@ -32,8 +36,13 @@ from durably.store import (
     StoreStats,
 )
 from durably.stores.postgres.database import Connection, rows_of
+from durably.stores.postgres.frontier import Frontier
 
+SHARDS = 64
+"""Of the figures, for processes. A transaction of the caller's has one of its own, above them."""
 BATCH = 500
+HISTORY_SPAN_US = 6 * 3600 * 1_000_000
+"""What one partition of the history covers."""
 STAGED_MOST = 20_000
 """Due jobs made ready in one transaction."""
 _INSERTED = tuple(name for name in FIELDS if name != "seq")
@@ -42,6 +51,13 @@ _SAVED = (
     *("processed_at", "completed_at", "next_retry_at", "error", "errors", "result", "progress"),
     *("token", "worker", "worker_name", "cancel_requested"),
 )
+_UNCHANGED_BY_END = ", ".join(
+    name
+    for name in FIELDS
+    if name
+    not in {"state", "attempts", "processed_at", "completed_at", "next_retry_at", "error", "result"}
+)
+_KEPT = tuple(name for name in FIELDS if name not in _SAVED)
 _TYPES = {
     **dict.fromkeys(("priority", "state", "max_attempts", "granted", "attempts"), "int"),
     **dict.fromkeys(("crashes", "worker", "cancel_requested"), "int"),
@@ -49,6 +65,9 @@ _TYPES = {
     **dict.fromkeys(("completed_at", "next_retry_at", "token"), "bigint"),
 }
 _COLUMNS = ", ".join(FIELDS)
+_TABLES = {False: "jobs", True: "history"}
+Place = tuple[int, int]
+"""Block and line of a row: its ctid."""
 
 
 def _unnest(names: Sequence[str]) -> str:
@@ -92,16 +111,22 @@ class Effects:
 
     def __init__(self) -> None:
         self.ready = False
+        self.back = False
+        """Whether a job is ready that had been so before."""
         self.control = False
         self.events = False
         self.finished: list[str] = []
+        self.spans: set[int] = set()
+        """For which the history has partitions now."""
 
     def add(self, other: "Effects") -> None:
         """Tell that too."""
         self.ready |= other.ready
+        self.back |= other.back
         self.control |= other.control
         self.events |= other.events
         self.finished += other.finished
+        self.spans |= other.spans
 
 
 class Session:
@@ -114,6 +139,8 @@ class Session:
         effects: gathers what to tell.
         shard: which rows of the figures this process adds to.
         lock_class: first key of the advisory locks.
+        frontier: from where on a claim reads.
+        spans: for which the history has partitions.
     """
 
     def __init__(
@@ -125,7 +152,11 @@ class Session:
         effects: Effects,
         shard: int,
         lock_class: int,
+        frontier: Frontier,
+        spans: AbstractSet[int],
     ) -> None:
+        self._frontier = frontier
+        self._spans = spans
         self._connection = connection
         self._s = schema
         self.now = now
@@ -170,6 +201,20 @@ class Session:
             )
             self._bumps.clear()
 
+    async def own_shard(self) -> None:
+        """Nobody shall wait for the rows of this transaction, which may last."""
+        self._shard = SHARDS + await self._value("SELECT nextval('@tokens')")
+
+    async def fold_figures(self) -> None:
+        """Bring what callers' transactions have added together."""
+        rows = await self._fetch(
+            "WITH gone AS (DELETE FROM @counts WHERE shard >= $1 RETURNING *)"
+            " SELECT queue, type, state, sum(count)::bigint FROM gone GROUP BY 1, 2, 3",
+            SHARDS,
+        )
+        for queue, kind, state, count in rows:
+            self._moves[queue, kind, state] += count
+
     # Enqueue
 
     async def insert(self, drafts: Sequence[Draft]) -> list[Job]:
@@ -197,13 +242,9 @@ class Session:
     async def _insert_unique(self, draft: Draft) -> Job:
         if draft.unique_key is None:
             return (await self._insert_all([draft]))[0].to_job()
-        conflict = (
-            "ON CONFLICT (type, unique_key) WHERE unique_key IS NOT NULL AND state < 4 DO NOTHING"
-        )
+        conflict = "ON CONFLICT (type, unique_key) WHERE unique_key IS NOT NULL DO NOTHING"
         while True:
-            holder = await self.load(
-                "type = $1 AND unique_key = $2 AND state < 4", draft.type, draft.unique_key
-            )
+            holder = await self.load("type = $1 AND unique_key = $2", draft.type, draft.unique_key)
             if holder:
                 return holder[0].to_job()
             # Between the two somebody may take the key, and also give it back.
@@ -230,43 +271,55 @@ class Session:
         """Complete what can be at once; what is left."""
         plain = [outcome for _, outcome in outcomes if _is_plain(outcome)]
         # Of two reports on one job the first decides, so that only single ones can go ahead.
-        single = len({outcome.lease.ref for _, outcome in outcomes}) == len(outcomes)
+        single = len({outcome.lease.job_id for _, outcome in outcomes}) == len(outcomes)
         if not plain or not single:
             return outcomes
-        done = await self._complete(plain)
-        return [(i, o) for i, o in outcomes if not (_is_plain(o) and o.lease.ref in done)]
+        done = await self._complete(plain, by="jobs.ctid = place")
+        # Who has written to its row since the claim has moved it.
+        moved = [outcome for outcome in plain if outcome.lease.job_id not in done]
+        if moved:
+            done |= await self._complete(moved, by="jobs.id = job")
+        return [(i, o) for i, o in outcomes if not (_is_plain(o) and o.lease.job_id in done)]
 
-    async def _complete(self, outcomes: Sequence[Outcome]) -> set[int]:
-        """Complete those whose lease is valid, all in one statement; which."""
-        outcomes = sorted(outcomes, key=lambda outcome: outcome.lease.ref)
+    async def _complete(self, outcomes: Sequence[Outcome], *, by: str) -> set[str]:
+        """Complete those whose lease is valid and that are found, all in one statement; which."""
+        outcomes = sorted(outcomes, key=lambda outcome: outcome.lease.job_id)
+        await self._need_history()
         rows = await self._fetch(
-            # Each row by its number, in their order: a join would be free to scan the table instead.
-            "WITH owned AS MATERIALIZED (SELECT seq, before, run_us, report"
-            " FROM unnest($2::bigint[], $3::bigint[], $4::bigint[], $5::text[])"
-            " AS g(ref, claim, run_us, report) CROSS JOIN LATERAL (SELECT seq, state AS before"
-            " FROM @jobs WHERE seq = ref AND token = claim AND state IN (2, 3) FOR UPDATE) AS own)"
-            " UPDATE @jobs SET state = 4, completed_at = $1, error = NULL, next_retry_at = NULL,"
-            " attempts = attempts + (before = 2)::int,"
-            " processed_at = CASE before WHEN 2 THEN $1 - run_us ELSE processed_at END,"
-            " result = report FROM owned WHERE jobs.seq = owned.seq"
-            " RETURNING jobs.seq, jobs.id, queue, type, before",
+            "WITH given AS MATERIALIZED (SELECT * FROM"
+            " unnest($2::tid[], $3::text[], $4::bigint[], $5::bigint[], $6::text[])"
+            " AS g(place, job, claim, run_us, report)),"
+            f" gone AS (DELETE FROM @jobs USING given WHERE {by} AND token = claim"
+            f" AND state IN (2, 3) RETURNING {_UNCHANGED_BY_END}, run_us, report,"
+            " attempts, processed_at, state AS before),"
+            f" ended AS (INSERT INTO @history ({_UNCHANGED_BY_END}, state, completed_at, attempts,"
+            f" processed_at, result) SELECT {_UNCHANGED_BY_END}, 4, $1, attempts + (before = 2)::int,"
+            " CASE before WHEN 2 THEN $1 - run_us ELSE processed_at END, report FROM gone)"
+            " SELECT id, queue, type, before FROM gone",
             self.now,
-            [o.lease.ref for o in outcomes],
+            [_place(o.lease.ref) for o in outcomes],
+            [o.lease.job_id for o in outcomes],
             [o.lease.token for o in outcomes],
             [int(o.run_s * 1e6) for o in outcomes],
             [o.result for o in outcomes],
         )
-        for _, job_id, queue, kind, before in rows:
+        for job_id, queue, kind, before in rows:
             self._moves[queue, kind, before] -= 1
             self._moves[queue, kind, State.COMPLETED] += 1
             self.effects.finished.append(job_id)
         return {row[0] for row in rows}
 
+    async def _need_history(self) -> None:
+        """A final job needs its partition."""
+        span = self.now // HISTORY_SPAN_US
+        if span not in self._spans and span not in self.effects.spans:
+            await self._run("SELECT @add_history($1)", span)
+            self.effects.spans.add(span)
+
     async def _record_one(
         self, position: int, outcome: Outcome, refused: dict[int, Refusal]
     ) -> None:
-        found = await self.load_all([outcome.lease.ref])
-        record = found[0] if found else None
+        record = await self._of(outcome.lease)
         if transitions.already_recorded(record, outcome.lease.token):
             return
         if not transitions.owns(record, outcome.lease.token):
@@ -281,30 +334,34 @@ class Session:
         await self._transition([record], transitions.record_outcome, outcome, self.now)
         await self.apply(outcome.changes)
 
+    async def _of(self, lease: Lease) -> JobRecord | None:
+        """The job of a lease, valid or not, locked; None when it is gone."""
+        try:
+            return await self.known(lease.job_id)
+        except JobNotFoundError:
+            return None
+
     async def begin(self, leases: Sequence[Lease]) -> None:
         """Handlers of reserved jobs have started."""
-        known = {(lease.ref, lease.token) for lease in leases}
-        records = await self.load_all([lease.ref for lease in leases])
-        started = [
-            record
-            for record in records
-            if record.state == State.RESERVED and (record.seq, record.token) in known
-        ]
+        tokens = {lease.token for lease in leases}
+        records = await self.load(
+            "id = ANY($1::text[]) ORDER BY id FOR UPDATE", [lease.job_id for lease in leases]
+        )
+        started = [r for r in records if r.state == State.RESERVED and r.token in tokens]
         await self._transition(started, transitions.begin, self.now)
 
     async def owned(self, lease: Lease) -> JobRecord:
         """The job of a valid lease, locked; or LeaseLostError."""
-        found = await self.load_all([lease.ref])
-        record = found[0] if found else None
+        record = await self._of(lease)
         if not transitions.owns(record, lease.token):
             raise LeaseLostError(f"the lease of job {lease.job_id} is lost; nothing was written")
         return record
 
     async def return_unknown(self, worker: int, held: Sequence[Lease]) -> None:
         """Give back what the store holds for *worker* beyond *held*."""
-        known = {(lease.ref, lease.token) for lease in held}
-        records = await self.load("worker = $1 AND state IN (2, 3) ORDER BY seq FOR UPDATE", worker)
-        unknown = [record for record in records if (record.seq, record.token) not in known]
+        tokens = {lease.token for lease in held}
+        records = await self.load("worker = $1 AND state IN (2, 3) ORDER BY id FOR UPDATE", worker)
+        unknown = [record for record in records if record.token not in tokens]
         await self._transition(unknown, _return, self.now)
 
     # Claim
@@ -313,13 +370,16 @@ class Session:
         """What a worker must know before it claims, in one round trip."""
         [row] = await self._fetch(
             "SELECT name, expires_us, lease_us,"
-            " (SELECT ready_at FROM @jobs WHERE state = 0 ORDER BY ready_at, seq LIMIT 1),"
+            " (SELECT ready_at FROM @jobs WHERE state = 0 AND ready_at >= $2"
+            " ORDER BY ready_at, seq LIMIT 1),"
             " ARRAY(SELECT queue FROM @paused), ARRAY(SELECT id FROM @jobs WHERE worker = $1"
             " AND state IN (2, 3) AND cancel_requested = 1)"
             " FROM (SELECT $1::int AS asked) AS one LEFT JOIN @workers ON workers.id = asked",
             worker,
+            self._frontier.scheduled(),
         )
         name, expires_us, lease_us, due_us, paused, cancelling = row
+        self._frontier.saw_scheduled(self.now if due_us is None else due_us, self.now)
         return Outlook(
             name=None if name is None else f"{name}:{worker}",
             expires_us=expires_us,
@@ -329,84 +389,113 @@ class Session:
             cancelling=tuple(cancelling),
         )
 
-    async def heads(self, claim: Claim, paused: frozenset[str], *, lock: bool) -> list[Candidate]:
-        """The candidates of every lane this worker can run, in order."""
-        most = claim.start + claim.reserve
+    async def heads(
+        self, claim: Claim, paused: frozenset[str], *, lock: bool
+    ) -> dict[Candidate, Place]:
+        """The candidates of every lane this worker can run, in order, and where they are."""
         lanes = [
             (number, lane)
             for number, lane in enumerate(claim.lanes)
             if lane.limit > 0 and lane.queue not in paused
         ]
-        if not lanes or most < 1:
-            return []
+        if not lanes or claim.start + claim.reserve < 1:
+            return {}
+        found = await self._heads(lanes, claim, lock=lock)
+        if not found and self._frontier.start(anxious=True):
+            found = await self._heads(lanes, claim, lock=lock)
+            self._frontier.end()
+        return dict(sorted(found))
+
+    async def _heads(
+        self, lanes: list[tuple[int, Lane]], claim: Claim, *, lock: bool
+    ) -> list[tuple[Candidate, Place]]:
+        most = claim.start + claim.reserve
+        parts = [
+            (number, lane, (lane.queue, lane.type, suspect, level))
+            for number, lane in lanes
+            for suspect in ((False, True) if claim.suspects else (False,))
+            for level in JobPriority
+        ]
         rows = await self._fetch(
-            "SELECT lane, suspect, priority, ready_at, seq"
-            " FROM unnest($1::int[], $2::text[], $3::text[], $4::int[]) AS l(lane, q, t, most)"
-            " CROSS JOIN unnest($5::bool[]) AS s(suspect)"
-            " CROSS JOIN (VALUES (4), (3), (2), (1)) AS p(level)"
-            " CROSS JOIN LATERAL (SELECT priority, ready_at, seq FROM @jobs"
+            "SELECT lane, suspect, level, ready_at, seq, place FROM unnest($1::int[], $2::text[],"
+            " $3::text[], $4::bool[], $5::int[], $6::bigint[], $7::int[])"
+            " AS l(lane, q, t, suspect, level, low, most)"
+            " CROSS JOIN LATERAL (SELECT ready_at, seq, ctid AS place FROM @jobs"
             " WHERE queue = q AND type = t AND (crashes > 0) = suspect AND priority = level"
-            " AND state = 1 ORDER BY ready_at, seq"
-            " LIMIT CASE WHEN suspect THEN 1 ELSE most END"
+            " AND state = 1 AND ready_at >= low ORDER BY ready_at, seq LIMIT most"
             f" {'FOR UPDATE SKIP LOCKED' if lock else ''}) AS j",
-            [number for number, _ in lanes],
-            [lane.queue for _, lane in lanes],
-            [lane.type for _, lane in lanes],
-            [min(lane.limit, most) for _, lane in lanes],
-            [False, True] if claim.suspects else [False],
+            [number for number, _, _ in parts],
+            *([key[i] for _, _, key in parts] for i in range(4)),
+            [self._frontier.ready(key) for _, _, key in parts],
+            [1 if key[2] else min(lane.limit, most) for _, lane, key in parts],
         )
-        return sorted(
-            candidate(priority, ready, seq, lane, suspect=suspect, aging_s=claim.aging_s)
-            for lane, suspect, priority, ready, seq in rows
-        )
+        first = dict.fromkeys((key for _, _, key in parts), self.now)
+        found = []
+        for number, suspect, level, ready, seq, place in reversed(rows):
+            lane = claim.lanes[number]
+            first[lane.queue, lane.type, suspect, level] = ready
+            ranked = candidate(level, ready, seq, number, suspect=suspect, aging_s=claim.aging_s)
+            found.append((ranked, place))
+        for key, head in first.items():
+            self._frontier.saw(key, head)
+        return found
 
     async def claim(
-        self, heads: list[Candidate], claim: Claim, worker: int, name: str
+        self, heads: dict[Candidate, Place], claim: Claim, worker: int, name: str
     ) -> tuple[Claimed, ...]:
-        """Lease the jobs chosen from *heads*."""
+        """Lease the jobs chosen from *heads*, which are locked."""
         chosen = list(choose(heads, claim))
         if not chosen:
             return ()
+        places = {head.seq: place for head, place in heads.items()}
         rows = await self._fetch(
             "UPDATE @jobs SET state = 2 + starts, token = nextval('@tokens'), worker = $2,"
             " worker_name = $3, attempts = attempts + starts,"
             " processed_at = CASE starts WHEN 1 THEN $1 ELSE processed_at END,"
             " next_retry_at = CASE starts WHEN 1 THEN NULL ELSE next_retry_at END"
-            " FROM unnest($4::bigint[], $5::int[]) AS given(ref, starts) WHERE seq = ref"
-            f" RETURNING {_COLUMNS}",
+            " FROM unnest($4::tid[], $5::int[]) AS given(place, starts) WHERE jobs.ctid = place"
+            f" RETURNING jobs.ctid, {_COLUMNS}",
             self.now,
             worker,
             name,
-            [seq for seq, _ in chosen],
+            [places[seq] for seq, _ in chosen],
             [int(starts) for _, starts in chosen],
         )
-        records = {record.seq: record for record in (JobRecord(*row) for row in rows)}
-        for record in records.values():
+        claimed = {}
+        for place, *fields in rows:
+            record = JobRecord(*fields)
+            claimed[record.seq] = Claimed(_lease(record, place), record)
             self._moves[record.queue, record.type, State.READY] -= 1
             self._moves[record.queue, record.type, record.state] += 1
-        return tuple(Claimed(_lease(records[seq]), records[seq]) for seq, _ in chosen)
+        return tuple(claimed[seq] for seq, _ in chosen)
 
     async def due_in(self) -> float | None:
         """Seconds until the next scheduled job becomes ready; None: none is scheduled."""
         first = await self._value(
-            "SELECT ready_at FROM @jobs WHERE state = 0 ORDER BY ready_at, seq LIMIT 1"
+            "SELECT ready_at FROM @jobs WHERE state = 0 AND ready_at >= $1"
+            " ORDER BY ready_at, seq LIMIT 1",
+            self._frontier.scheduled(),
         )
         return None if first is None else max(0.0, (first - self.now) / 1e6)
 
     async def stage(self) -> float | None:
         """Make a batch of due jobs ready; `due_in` of what is left."""
         rows = await self._fetch(
-            "WITH due AS MATERIALIZED (SELECT seq FROM @jobs WHERE state = 0 AND ready_at <= $1"
-            " ORDER BY ready_at, seq LIMIT $2 FOR UPDATE SKIP LOCKED),"
-            " staged AS (UPDATE @jobs SET state = 1 FROM due WHERE jobs.seq = due.seq"
-            " RETURNING queue, type)"
-            " SELECT queue, type, count(*) FROM staged GROUP BY 1, 2",
+            "WITH due AS MATERIALIZED (SELECT ctid AS place FROM @jobs WHERE state = 0"
+            " AND ready_at BETWEEN $1 AND $2 ORDER BY ready_at, seq LIMIT $3"
+            " FOR UPDATE SKIP LOCKED),"
+            " staged AS (UPDATE @jobs SET state = 1 FROM due WHERE jobs.ctid = place"
+            " RETURNING queue, type, crashes > 0 AS suspect, priority, ready_at)"
+            " SELECT queue, type, suspect, priority, min(ready_at), count(*) FROM staged"
+            " GROUP BY 1, 2, 3, 4",
+            self._frontier.scheduled(),
             self.now,
             STAGED_MOST,
         )
-        for queue, kind, count in rows:
+        for queue, kind, suspect, priority, ready_at, count in rows:
             self._moves[queue, kind, State.SCHEDULED] -= count
             self._moves[queue, kind, State.READY] += count
+            self._frontier.back((queue, kind, suspect, priority), ready_at)
         self.effects.ready |= bool(rows)
         return await self.due_in() if rows else None
 
@@ -414,10 +503,22 @@ class Session:
 
     async def known(self, job_id: str) -> JobRecord:
         """A job by id, locked; or JobNotFoundError."""
-        found = await self.load("id = $1 FOR UPDATE", job_id) if is_storable(job_id) else []
-        if not found:
-            raise JobNotFoundError(job_id)
-        return found[0]
+        # Between two looks it may end, or be made live again.
+        for table in ("jobs", "history", "jobs") if is_storable(job_id) else ():
+            if found := await self.load("id = $1 FOR UPDATE", job_id, table=table):
+                return found[0]
+        raise JobNotFoundError(job_id)
+
+    async def get(self, job_id: str) -> JobRecord | None:
+        """A job by id, as it is now."""
+        if not is_storable(job_id):
+            return None
+        rows = await self._fetch(
+            f"SELECT {_COLUMNS} FROM @jobs WHERE id = $1"
+            f" UNION ALL SELECT {_COLUMNS} FROM @history WHERE id = $1",
+            job_id,
+        )
+        return JobRecord(*rows[0]) if rows else None
 
     async def cancel(self, job_id: str) -> Job:
         """Cancel or ask to."""
@@ -431,7 +532,7 @@ class Session:
         record = await self.known(job_id)
         if record.unique_key is not None and transitions.is_final(record):
             holder = await self.load(
-                "type = $1 AND unique_key = $2 AND state < 4", record.type, record.unique_key
+                "type = $1 AND unique_key = $2", record.type, record.unique_key
             )
             if holder:
                 raise UniqueKeyTakenError(
@@ -439,29 +540,37 @@ class Session:
                 )
         await self._transition([record], transitions.redrive, payload, self.now)
         if payload is not None:
-            await self._run("DELETE FROM @steps WHERE job = $1", record.seq)
+            await self._run("DELETE FROM @steps WHERE job = $1", record.id)
         return record.to_job()
 
     async def crash(self, worker: int, name: str) -> Counter[int]:
         """A batch of a dead worker's jobs; how many went into which state."""
         records = await self.load(
-            "worker = $1 AND state IN (2, 3) ORDER BY seq LIMIT $2 FOR UPDATE", worker, BATCH
+            "worker = $1 AND state IN (2, 3) ORDER BY id LIMIT $2 FOR UPDATE", worker, BATCH
         )
         await self._transition(records, transitions.crash, name, self.now)
         return Counter(record.state for record in records)
 
+    async def drop_history(self, before: int) -> int:
+        """Remove the oldest partition if all of it became final before *before*; how many jobs."""
+        gone = await self._fetch("SELECT queue, type, state, count FROM @drop_history($1)", before)
+        for queue, kind, state, count in gone:
+            self._moves[queue, kind, state] -= count
+        return sum(row[3] for row in gone)
+
     async def cleanup(self, before: int) -> int:
         """Remove a batch of jobs that became final before *before*."""
         rows = await self._fetch(
-            "DELETE FROM @jobs WHERE seq IN (SELECT seq FROM @jobs WHERE state >= 4"
-            " AND completed_at < $1 LIMIT $2 FOR UPDATE SKIP LOCKED)"
-            " RETURNING seq, queue, type, state",
+            "DELETE FROM @history USING (SELECT tableoid, ctid FROM @history WHERE completed_at < $1"
+            " LIMIT $2 FOR UPDATE SKIP LOCKED) AS old"
+            " WHERE history.tableoid = old.tableoid AND history.ctid = old.ctid"
+            " RETURNING id, queue, type, state",
             before,
             BATCH,
         )
         for _, queue, kind, state in rows:
             self._moves[queue, kind, state] -= 1
-        await self._run("DELETE FROM @steps WHERE job = ANY($1::bigint[])", [r[0] for r in rows])
+        await self._run("DELETE FROM @steps WHERE job = ANY($1::text[])", [r[0] for r in rows])
         return len(rows)
 
     async def pause(self, queue: str, *, paused: bool) -> None:
@@ -535,7 +644,7 @@ class Session:
             await self.insert(changes.jobs)
         if changes.cancel:
             live = await self.load(
-                "id = ANY($1::text[]) AND state < 4 ORDER BY seq FOR UPDATE",
+                "id = ANY($1::text[]) ORDER BY id FOR UPDATE",
                 [id for id in changes.cancel if is_storable(id)],
             )
             await self._transition(live, transitions.request_cancel, self.now)
@@ -607,15 +716,19 @@ class Session:
         """End a registration."""
         await self._run("DELETE FROM @workers WHERE id = $1", worker)
 
-    async def set_progress(self, seq: int, progress: str) -> None:
+    async def set_progress(self, job_id: str, progress: str) -> None:
         """How far a running job is."""
-        await self._run("UPDATE @jobs SET progress = $2 WHERE seq = $1", seq, progress)
+        await self._run("UPDATE @jobs SET progress = $2 WHERE id = $1", job_id, progress)
 
-    async def save_step(self, seq: int, name: str, result: str) -> None:
+    async def save_step(self, job_id: str, name: str, result: str) -> None:
         """A step's result; the first one stays when it is reported twice."""
         await self._run(
-            "INSERT INTO @steps VALUES ($1, $2, $3) ON CONFLICT DO NOTHING", seq, name, result
+            "INSERT INTO @steps VALUES ($1, $2, $3) ON CONFLICT DO NOTHING", job_id, name, result
         )
+
+    async def steps(self, job_id: str) -> list[Any]:
+        """Name and result of each step of a job."""
+        return await self._fetch("SELECT name, result FROM @steps WHERE job = $1", job_id)
 
     async def save_activity(self, worker: int, activity: Activity) -> None:
         """Replace what the worker said of this window; forget windows that are too old."""
@@ -667,20 +780,22 @@ class Session:
                 arguments.append(value)
                 where.append(f"{column} = ${len(arguments)}")
         if after is not None:
-            place = await self.load("id = $1", after) if is_storable(after) else []
-            if not place:
+            place = await self.get(after)
+            if place is None:
                 raise JobNotFoundError(after)
-            arguments += [place[0].priority, place[0].seq]
+            arguments += [place.priority, place.seq]
             level, seq = len(arguments) - 1, len(arguments)
             where.append(f"(priority < ${level} OR (priority = ${level} AND seq > ${seq}))")
-        parts = []
-        for key in sorted({max(state, State.RUNNING) for state in states}):
-            within = ", ".join(str(int(s)) for s in states if max(s, State.RUNNING) == key)
-            parts.append(
-                f"(SELECT {_COLUMNS} FROM @jobs WHERE greatest(state, 3) = {int(key)}"
-                f" AND state IN ({within}) AND {' AND '.join(where)}"
-                " ORDER BY priority DESC, seq LIMIT $1)"
-            )
+        live = [str(int(state)) for state in states if not state.status.is_final]
+        sources = [f"@jobs WHERE state IN ({', '.join(live)})"] if live else []
+        sources += [
+            f"@history WHERE state = {int(state)}" for state in states if state.status.is_final
+        ]
+        parts = [
+            f"(SELECT {_COLUMNS} FROM {source} AND {' AND '.join(where)}"
+            " ORDER BY priority DESC, seq LIMIT $1)"
+            for source in sources
+        ]
         rows = await self._fetch(
             f"SELECT * FROM ({' UNION ALL '.join(parts)}) AS found"
             " ORDER BY priority DESC, seq LIMIT $1",
@@ -690,37 +805,49 @@ class Session:
 
     # Loading and saving
 
-    async def load(self, where: str, *arguments: Any) -> list[JobRecord]:
-        """The jobs that match a condition of ours."""
-        rows = await self._fetch(f"SELECT {_COLUMNS} FROM @jobs WHERE {where}", *arguments)
+    async def load(self, where: str, *arguments: Any, table: str = "jobs") -> list[JobRecord]:
+        """The jobs that match a condition of ours: the live ones, or those of another table."""
+        rows = await self._fetch(f"SELECT {_COLUMNS} FROM @{table} WHERE {where}", *arguments)
         return [JobRecord(*row) for row in rows]
-
-    async def load_all(self, seqs: Sequence[int]) -> list[JobRecord]:
-        """The jobs with these numbers, locked."""
-        return await self.load("seq = ANY($1::bigint[]) ORDER BY seq FOR UPDATE", seqs)
 
     async def _transition(
         self, records: Iterable[JobRecord], transition: Callable[..., None], *arguments: Any
     ) -> None:
-        changed = []
+        changed: dict[tuple[bool, bool], list[JobRecord]] = defaultdict(list)
         for record in records:
-            changed.append((record, record.state))
+            before = record.state
+            was_final = transitions.is_final(record)
             transition(record, *arguments)
-        if not changed:
-            return
-        names = ("seq", *_SAVED)
-        sets = ", ".join(f"{name} = given.{name}" for name in _SAVED)
-        await self._run(
-            f"UPDATE @jobs SET {sets} FROM {_unnest(names)} WHERE jobs.seq = given.seq",
-            *_columns([record for record, _ in changed], names),
-        )
-        for record, before in changed:
+            changed[was_final, transitions.is_final(record)].append(record)
             self._moves[record.queue, record.type, before] -= 1
             self._moves[record.queue, record.type, record.state] += 1
             if transitions.is_final(record):
                 self.effects.finished.append(record.id)
             elif record.state in (State.READY, State.SCHEDULED):
                 self.effects.ready = True
+                if record.state == State.READY and record.ready_at < self.now:
+                    key = (record.queue, record.type, record.suspect, record.priority)
+                    self._frontier.back(key, record.ready_at)
+                    self.effects.back = True
+        for (was_final, is_final), group in changed.items():
+            if is_final:
+                await self._need_history()
+            await self._save(_TABLES[was_final], _TABLES[is_final], group)
+
+    async def _save(self, source: str, target: str, records: Sequence[JobRecord]) -> None:
+        names = ("id", *_SAVED)
+        given = f"{_unnest(names)} WHERE {source}.id = given.id"
+        if source == target:
+            sets = ", ".join(f"{name} = given.{name}" for name in _SAVED)
+            statement = f"UPDATE @{source} SET {sets} FROM {given}"
+        else:
+            kept = ", ".join(f"{source}.{name}" for name in _KEPT)
+            saved = ", ".join(f"given.{name}" for name in _SAVED)
+            statement = (
+                f"WITH gone AS (DELETE FROM @{source} USING {given} RETURNING {kept}, {saved})"
+                f" INSERT INTO @{target} ({', '.join((*_KEPT, *_SAVED))}) SELECT * FROM gone"
+            )
+        await self._run(statement, *_columns(records, names))
 
 
 def is_storable(text: str) -> bool:
@@ -742,6 +869,11 @@ def _return(record: JobRecord, now: int) -> None:
     record.token = None
 
 
-def _lease(record: JobRecord) -> Lease:
+def _lease(record: JobRecord, place: Place = (0, 0)) -> Lease:
     assert record.token is not None
-    return Lease(record.id, record.token, record.seq, record.type, record.queue)
+    ref = place[0] << 16 | place[1]
+    return Lease(record.id, record.token, ref, record.type, record.queue)
+
+
+def _place(ref: int) -> Place:
+    return ref >> 16, ref & 0xFFFF

@@ -1,7 +1,8 @@
 """The store on PostgreSQL: what each operation asks of the connections.
 
 One connection writes (group commit), a few read, one listens, one holds the locks that say that
-workers live and renews leases from its own thread, and each `complete` has its own.
+workers live and renews leases from its own thread, and a few more serve what may take its time:
+`complete` and `cleanup`.
 """
 
 import asyncio
@@ -45,15 +46,17 @@ from durably.stores.postgres.database import (
     rows_of,
     translating,
 )
+from durably.stores.postgres.frontier import Frontier
 from durably.stores.postgres.holder import Holder
 from durably.stores.postgres.listener import Listener
-from durably.stores.postgres.session import BATCH, Effects, Session, WorkerRow, is_storable
+from durably.stores.postgres.session import BATCH, SHARDS, Effects, Session, WorkerRow, is_storable
 from durably.stores.postgres.writer import Operation, Writer
 
 _T = TypeVar("_T")
 _Enqueue = tuple[Sequence[Draft], "asyncio.Future[list[Job]]"]
-_SHARDS = 64
 _READERS = 4
+_APART = 4
+"""Connections for `complete` and `cleanup`."""
 _PAST_ALL_IDS = 2**63 - 1
 _DATABASE_TIME = "(extract(epoch FROM clock_timestamp()) * 1000000)::bigint"
 _inside_complete: ContextVar[object] = ContextVar("durably_inside_complete", default=None)
@@ -73,13 +76,15 @@ class PostgresStore:
         self.address = address_of(url)
         self.url = self.address.shown
         self._clock = None if clock is None or isinstance(clock, SystemClock) else clock
-        self._shard = random.randrange(_SHARDS)  # noqa: S311  # spreads rows
+        self._shard = random.randrange(SHARDS)  # noqa: S311  # spreads rows
         self._opened = 0
         self._opening = asyncio.Lock()
         self._listeners: list[Callable[[Notice], None]] = []
         self._waiting: deque[_Enqueue] = deque()
         self._gathering = False
         self._fresh = False
+        self._frontier = Frontier()
+        self._spans: set[int] = set()
         self._enqueuing: set[asyncio.Task[None]] = set()
         self._nudging: asyncio.Task[None] | None = None
 
@@ -108,6 +113,9 @@ class PostgresStore:
                 command_timeout=60,
                 reset=_nothing,
             )
+            self._apart = await asyncpg.create_pool(
+                self.address.dsn, min_size=0, max_size=_APART, command_timeout=60
+            )
         self._holder = Holder(self.address, self._now_sql)
         await asyncio.to_thread(self._holder.call, self._holder.open())
         self._writer = Writer(self.address, self._session, self._tell)
@@ -125,6 +133,7 @@ class PostgresStore:
                 await asyncio.to_thread(self._holder.call, self._holder.close())
                 await self._listener.close()
                 await self._readers.close()
+                await self._apart.close()
 
     @property
     def _channel(self) -> str:
@@ -194,6 +203,7 @@ class PostgresStore:
             raise TypeError(f"need an asyncpg.Connection, got {type(connection).__name__}")
         async with translating(self.address):
             session = await self._session(connection, Effects())
+            await session.own_shard()
             stored = await session.insert(jobs)
             await session.finish()
             return stored
@@ -247,6 +257,7 @@ class PostgresStore:
                 await session.save_activity(worker, activity)
             if held is not None:
                 await session.return_unknown(worker, held)
+            self._frontier.start()
             outlook = await session.outlook(worker)
             if outlook.name is None:
                 return Exchanged(refused=refused, lost=True)
@@ -254,6 +265,7 @@ class PostgresStore:
             claimed: tuple[Claimed, ...] = ()
             if claim is not None:
                 heads = await session.heads(claim, outlook.paused, lock=True)
+                self._frontier.end()
                 claimed = await session.claim(heads, claim, worker, outlook.name)
             ends = session.now + outlook.lease_us
             if claimed and outlook.expires_us < ends - outlook.lease_us // 3:
@@ -304,9 +316,9 @@ class PostgresStore:
             await session.owned(lease)
             await session.check_versions(changes)
             if progress is not None:
-                await session.set_progress(lease.ref, msgspec.json.encode(progress).decode())
+                await session.set_progress(lease.job_id, msgspec.json.encode(progress).decode())
             if step is not None:
-                await session.save_step(lease.ref, *step)
+                await session.save_step(lease.job_id, *step)
             await session.apply(changes)
 
         await self._write(operation)
@@ -315,12 +327,7 @@ class PostgresStore:
         """See `Store.steps`."""
         if not is_storable(job_id):
             return {}
-        rows = await self._read(
-            lambda session: session._fetch(  # noqa: SLF001
-                "SELECT name, steps.result FROM @steps JOIN @jobs ON seq = job WHERE id = $1",
-                job_id,
-            )
-        )
+        rows = await self._read(lambda session: session.steps(job_id))
         return {row[0]: row[1] for row in rows}
 
     @asynccontextmanager
@@ -330,30 +337,45 @@ class PostgresStore:
         """See `Store.complete`."""
         self._check_open()
         effects = Effects()
-        async with translating(self.address):
-            connection = await database.connect(self.address)
-        try:
-            transaction = connection.transaction()
+        async with self._alone() as connection:
             async with translating(self.address):
-                await transaction.start()
                 await (await self._session(connection, Effects())).owned(lease)
             inside = _inside_complete.set(self)
             try:
                 yield _Own(connection)
-                session = await self._session(connection, effects)
-                async with translating(self.address):
-                    refused = await session.record([finish()])
-                    if refused:
-                        raise refusal_error(refused[0], lease)
-                    await session.finish()
-                    await transaction.commit()
             finally:
                 _inside_complete.reset(inside)
-        finally:
-            # What was not committed ends with the connection.
-            with contextlib.suppress(Exception):
-                await connection.close(timeout=5)
+            async with translating(self.address):
+                session = await self._session(connection, effects)
+                refused = await session.record([finish()])
+                if refused:
+                    raise refusal_error(refused[0], lease)
+                await session.finish()
         self._tell(effects)
+
+    @asynccontextmanager
+    async def _alone(self) -> AsyncIterator[Connection]:
+        """A transaction on a connection beside the others, which it does not hold up.
+
+        Errors from within come through as they are: they may be the handler's own.
+        """
+        async with translating(self.address):
+            connection = await self._apart.acquire()
+        try:
+            transaction = connection.transaction()
+            async with translating(self.address):
+                await transaction.start()
+            try:
+                yield connection
+            except BaseException:
+                with contextlib.suppress(Exception):
+                    await transaction.rollback()
+                raise
+            async with translating(self.address):
+                await transaction.commit()
+        finally:
+            with contextlib.suppress(Exception):
+                await self._apart.release(connection)
 
     def renew(self, worker: int) -> bool:
         """See `Store.renew`."""
@@ -485,23 +507,32 @@ class PostgresStore:
         """See `Store.paused`."""
         return await self._read(lambda session: session.paused())
 
-    async def cleanup(self, older_than_s: float) -> int:
-        """See `Store.cleanup`. A batch at a time, so that others get their turn in between."""
+    async def cleanup(self, older_than_s: float, *, slack_s: float = 0.0) -> int:
+        """See `Store.cleanup`. Whole partitions first, then single jobs in batches."""
         removed = 0
-        while batch := await self._write(
-            lambda session: session.cleanup(session.now - int(older_than_s * 1e6))
+        await self._remove(_fold, 0.0)
+        for remove, age_s in (
+            (Session.drop_history, older_than_s),
+            (Session.cleanup, older_than_s + slack_s),
         ):
-            removed += batch
+            while batch := await self._remove(remove, age_s):
+                removed += batch
+        return removed
+
+    async def _remove(self, remove: Callable[[Session, int], Awaitable[int]], age_s: float) -> int:
+        self._check_open()
+        async with translating(self.address), self._alone() as connection:
+            session = await self._session(connection, Effects())
+            removed = await remove(session, session.now - int(age_s * 1e6))
+            await session.finish()
         return removed
 
     # Inspecting
 
     async def get(self, job_id: str) -> Job | None:
         """See `Store.get`."""
-        if not is_storable(job_id):
-            return None
-        found = await self._read(lambda session: session.load("id = $1", job_id))
-        return found[0].to_job() if found else None
+        found = await self._read(lambda session: session.get(job_id))
+        return None if found is None else found.to_job()
 
     async def find(
         self,
@@ -562,6 +593,8 @@ class PostgresStore:
             effects=effects,
             shard=self._shard,
             lock_class=self.address.lock_class,
+            frontier=self._frontier,
+            spans=self._spans,
         )
 
     async def _write(self, operation: Callable[[Session], Awaitable[_T]]) -> _T:
@@ -592,6 +625,7 @@ class PostgresStore:
     # Telling
 
     def _tell(self, effects: Effects) -> None:
+        self._spans |= effects.spans
         if effects.finished:
             self._notify(Notice(NoticeKind.FINISHED, tuple(effects.finished)))
         if effects.ready:
@@ -617,6 +651,11 @@ class PostgresStore:
         self._fresh |= notice.kind is NoticeKind.READY
         for listener in tuple(self._listeners):
             listener(notice)
+
+
+async def _fold(session: Session, _: int) -> int:
+    await session.fold_figures()
+    return 0
 
 
 async def _nothing(_: Connection) -> None:

@@ -491,7 +491,7 @@ class SQLiteStore:
         """See `Store.paused`."""
         return await self._read(lambda session: session.paused())
 
-    async def cleanup(self, older_than_s: float) -> int:
+    async def cleanup(self, older_than_s: float, *, slack_s: float = 0.0) -> int:  # noqa: ARG002
         """See `Store.cleanup`. A batch at a time, so that others get their turn in between."""
         before = self._clock.now_us() - int(older_than_s * 1e6)
         removed = 0

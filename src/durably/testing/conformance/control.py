@@ -301,6 +301,47 @@ class Control:
         assert len(await store.find()) == 1
         await check_counts(store, clock)
 
+    async def test_cleanup_over_days(self, store: Store, clock: VirtualClock) -> None:
+        """Jobs that ended on several days go by their age; steps, figures and lists follow."""
+        leases = []
+        for day in range(4):
+            worker, lease = await running(store, f"day-{day}")
+            await store.checkpoint(lease, step=("a", "1"))
+            await report(store, worker, completed(lease))
+            leases.append(lease)
+            await clock.advance(86_400)
+        assert [job.id for job in await store.find()] == [lease.job_id for lease in leases]
+
+        assert await store.cleanup(2.5 * 86_400) == 2
+        assert [job.id for job in await store.find()] == [lease.job_id for lease in leases[2:]]
+        assert await store.steps(leases[0].job_id) == {}
+        assert await store.steps(leases[3].job_id) == {"a": "1"}
+        await check_counts(store, clock)
+
+    async def test_cleanup_with_slack(self, store: Store, clock: VirtualClock) -> None:
+        """What is older by more than the slack goes; what is younger stays."""
+        worker = await store.register(info())
+        for _ in range(2):
+            await run_to(store, worker, JobStatus.FAILED)
+            await clock.advance(100_000)
+
+        assert await store.cleanup(150_000, slack_s=49_999) == 1
+        assert len(await store.find()) == 1
+
+    async def test_an_old_job_is_retried(self, store: Store, clock: VirtualClock) -> None:
+        """A job that ended days ago runs again and ends today."""
+        job = await run_to(store, await store.register(info()), JobStatus.FAILED)
+        await clock.advance(3 * 86_400)
+        await store.retry(job.id)
+        worker = await store.register(info())
+        lease = await take_one(store, worker)
+        await report(store, worker, completed(lease))
+
+        assert lease.job_id == job.id
+        assert (await look(store, job)).status is JobStatus.COMPLETED
+        assert await store.cleanup(86_400) == 0
+        await check_counts(store, clock)
+
     async def test_a_removed_job_is_unknown(self, store: Store, clock: VirtualClock) -> None:
         """Cancel, retry and paging say so; its id is never another job's."""
         job = await run_to(store, await store.register(info()), JobStatus.FAILED)
