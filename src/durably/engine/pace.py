@@ -4,10 +4,15 @@ from durably.domain.histogram import bucket_of
 from durably.store import ACTIVITY_WINDOW_S, Activity
 
 AHEAD_S = 0.010
-"""So much work is claimed ahead: a newer job of higher priority waits for no more than twice it."""
-AHEAD_LONGEST_S = 0.020
-"""When no slot has become free for so long, what was claimed ahead is given back."""
-AHEAD_MOST = 512
+"""So much work is claimed ahead at least: a newer job of higher priority waits for twice it."""
+AHEAD_MOST_S = 0.040
+AHEAD_MOST = 1_000
+_ROUND_TRIPS = 1.5
+"""So many exchanges' worth is claimed ahead, that the slots do not stand empty during one."""
+ACTIVITY_EVERY_S = 1.0
+"""How often a busy worker tells what it has finished."""
+_FEW = 32
+"""So many outcomes bear the cost of telling each time."""
 
 
 class Pace:
@@ -17,6 +22,21 @@ class Pace:
         self._ended = 0
         self._since = 0.0
         self._rate = 0.0
+        self._round_trip = 0.0
+
+    def exchanged(self, seconds: float) -> None:
+        """How long an exchange took."""
+        self._round_trip += (seconds - self._round_trip) / 8
+
+    @property
+    def ahead_s(self) -> float:
+        """How much work to claim ahead, in seconds."""
+        return min(max(AHEAD_S, self._round_trip * _ROUND_TRIPS), AHEAD_MOST_S)
+
+    @property
+    def ahead_longest_s(self) -> float:
+        """When no slot has become free for so long, what was claimed ahead is given back."""
+        return 2 * self.ahead_s
 
     def ended(self) -> None:
         """A job has ended."""
@@ -31,7 +51,7 @@ class Pace:
             self._rate = measured if busy else max(self._rate, measured)
         self._ended = 0
         self._since = now
-        return min(int(self._rate * AHEAD_S), AHEAD_MOST)
+        return min(int(self._rate * self.ahead_s), AHEAD_MOST)
 
     def slow_down(self) -> None:
         """What was claimed ahead has not been started in time: measure afresh."""
@@ -39,11 +59,17 @@ class Pace:
 
 
 class Figures:
-    """What this worker has finished, in windows of `ACTIVITY_WINDOW_S`."""
+    """What this worker has finished, in windows of `ACTIVITY_WINDOW_S`, and what of it is told."""
 
     def __init__(self) -> None:
         self._window = -1
-        self._finished = self._attempts = self._failed = 0
+        self._begin()
+        self._past: Activity | None = None
+        """A window that has ended before all of it was told."""
+        self._told_at = 0.0
+
+    def _begin(self) -> None:
+        self._finished = self._attempts = self._failed = self._told = 0
         self._wait: dict[int, int] = {}
         self._run: dict[int, int] = {}
 
@@ -51,9 +77,10 @@ class Figures:
         """An attempt has ended."""
         window = now_us // (ACTIVITY_WINDOW_S * 1_000_000)
         if window != self._window:
+            if self._attempts > self._told:
+                self._past = self._activity()
             self._window = window
-            self._finished = self._attempts = self._failed = 0
-            self._wait, self._run = {}, {}
+            self._begin()
         self._attempts += 1
         self._finished += final
         self._failed += failed
@@ -61,10 +88,28 @@ class Figures:
         self._wait[waited] = self._wait.get(waited, 0) + 1
         self._run[ran] = self._run.get(ran, 0) + 1
 
-    def activity(self) -> Activity | None:
-        """The window so far."""
-        if self._window < 0:
+    def due_at(self) -> float | None:
+        """When there is something to tell; None when all is told."""
+        if self._past is None and self._attempts == self._told:
             return None
+        return self._told_at + ACTIVITY_EVERY_S
+
+    def to_tell(self, now: float, outcomes: int) -> Activity | None:
+        """What to tell in an exchange that reports so many outcomes."""
+        due_at = self.due_at()
+        if due_at is None or (outcomes > _FEW and now < due_at):
+            return None
+        return self._past or self._activity()
+
+    def told(self, activity: Activity, now: float) -> None:
+        """It has arrived."""
+        self._told_at = now
+        if activity is self._past:
+            self._past = None
+        elif activity.window == self._window:
+            self._told = activity.attempts
+
+    def _activity(self) -> Activity:
         return Activity(
             self._window,
             self._finished,

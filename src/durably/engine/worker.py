@@ -21,7 +21,7 @@ from durably.engine.executor import Attempt, Interruption
 from durably.engine.handlers import Handlers
 from durably.engine.health import Pulse
 from durably.engine.heartbeat import Heartbeat
-from durably.engine.pace import AHEAD_LONGEST_S, Figures, Pace
+from durably.engine.pace import Figures, Pace
 from durably.engine.role import Role
 from durably.engine.threads import Threads
 from durably.store import Claimed, Exchanged, Notice, NoticeKind, Refusal, Store, WorkerInfo
@@ -30,6 +30,8 @@ _log = logging.getLogger("durably")
 RESCUE_INTERVAL_S = 2.0
 TRY_AGAIN_S = 1.0
 """How long a worker waits at most after its store has failed."""
+START_RECORDED_AFTER_S = 0.05
+"""A handler of a job claimed ahead that ends sooner is recorded with its end only."""
 CANCEL_GRACE_S = 1.0
 """How long a cancelled handler may take to end at shutdown."""
 _FINAL = (OutcomeKind.COMPLETED, OutcomeKind.FAILED, OutcomeKind.CANCELLED)
@@ -93,7 +95,8 @@ class Worker:
         self._in_flight = False
         self._running: dict[Lease, Attempt] = {}
         self._ahead: list[_Ahead] = []
-        self._unrecorded_starts: list[Lease] = []
+        self._unrecorded_starts: dict[Lease, float] = {}
+        """Since when they run, oldest first."""
         self._outbox: list[Outcome] = []
         self._look = True
         self._news = False
@@ -274,8 +277,12 @@ class Worker:
     def _patience(self) -> float:
         """Seconds to wait for a wake-up."""
         moments = [ahead.until for ahead in self._ahead]
-        if self._due_at is not None:
-            moments.append(self._due_at)
+        moments += [
+            moment for moment in (self._due_at, self._figures.due_at()) if moment is not None
+        ]
+        for since in self._unrecorded_starts.values():
+            moments.append(since + START_RECORDED_AFTER_S)
+            break
         if not moments:
             return self._interval
         return min(self._interval, max(0.0, min(moments) - self._clock.monotonic()))
@@ -288,10 +295,15 @@ class Worker:
         self._return_overdue()
         claim = self._claim() if self._claiming and self._look else None
         outcomes = self._outbox[:]
-        begun = self._unrecorded_starts[:]
-        if not (outcomes or begun or claim or self._ask or self._unsure):
-            return
         asked_at = self._clock.monotonic()
+        begun = [
+            lease
+            for lease, since in self._unrecorded_starts.items()
+            if self._ask or since + START_RECORDED_AFTER_S <= asked_at
+        ]
+        activity = self._figures.to_tell(asked_at, len(outcomes))
+        if not (outcomes or begun or claim or activity or self._ask or self._unsure):
+            return
         # What is set while the exchange is on its way is for the next.
         asked, self._ask = self._ask, False
         unsure, self._unsure = self._unsure, False
@@ -301,10 +313,10 @@ class Worker:
             result = await self._store.exchange(
                 self._id,
                 outcomes=outcomes,
-                started=[lease for lease in begun if lease in self._running],
+                started=begun,
                 held=self._held(outcomes) if unsure else None,
                 claim=claim,
-                activity=self._figures.activity() if outcomes else None,
+                activity=activity,
             )
         except BaseException:
             self._look = True
@@ -312,8 +324,13 @@ class Worker:
             self._unsure |= unsure
             raise
         self._exchanged_at = self._clock.monotonic()
+        self._pace.exchanged(self._exchanged_at - asked_at)
         # What has been reported meanwhile stays for the next.
-        del self._outbox[: len(outcomes)], self._unrecorded_starts[: len(begun)]
+        del self._outbox[: len(outcomes)]
+        for lease in begun:
+            self._unrecorded_starts.pop(lease, None)
+        if activity is not None:
+            self._figures.told(activity, self._exchanged_at)
         await self._take(result, outcomes, asked_at, claimed_for=claim)
 
     async def _take(
@@ -391,7 +408,7 @@ class Worker:
     def _reserve(self, claimed: Claimed) -> None:
         record = claimed.record
         rank = rank_of(record.priority, record.ready_at, self._aging)
-        until = self._clock.monotonic() + AHEAD_LONGEST_S
+        until = self._clock.monotonic() + self._pace.ahead_longest_s
         heapq.heappush(self._ahead, _Ahead(rank, record.ready_at, record.seq, until, claimed))
 
     def _return_overdue(self) -> None:
@@ -412,7 +429,7 @@ class Worker:
                 return
             claimed = heapq.heappop(self._ahead).claimed
             transitions.begin(claimed.record, self._clock.now_us())
-            self._unrecorded_starts.append(claimed.lease)
+            self._unrecorded_starts[claimed.lease] = now
             self._begin(claimed)
 
     def _return_ahead(self, back: "list[_Ahead]") -> None:
@@ -459,6 +476,7 @@ class Worker:
 
     def _leave(self, attempt: Attempt) -> None:
         del self._running[attempt.lease]
+        self._unrecorded_starts.pop(attempt.lease, None)
         if attempt.why is Interruption.LEASE_LOST:
             # If the registration has survived, the store still holds the job for this worker: only
             # now that nothing of it runs any more may it be given back.
