@@ -259,12 +259,13 @@ class Store(Protocol):
         ...
 
     def complete(
-        self, lease: Lease, finish: Callable[[], Outcome]
+        self, lease: Lease, finish: Callable[[], Outcome], connection: object = None
     ) -> AbstractAsyncContextManager[Transaction]:
         """A transaction for the caller's SQL that also records the outcome *finish* returns.
 
         The lease is checked first (LeaseLostError), *finish* is called when the block ends; an
-        exception in the block rolls all of it back.
+        exception in the block rolls all of it back. With a *connection* it is the transaction open
+        on that, which the caller commits or rolls back; errors as in `enqueue_in`.
         """
         ...
 

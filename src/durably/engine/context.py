@@ -2,15 +2,16 @@
 
 import asyncio
 import inspect
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator
+from concurrent.futures import FIRST_COMPLETED, Future, wait
+from contextlib import asynccontextmanager, contextmanager
 from contextvars import ContextVar
 from datetime import datetime
 from typing import Any, TypeVar
 
-from durably.domain.errors import LeaseLostError
+from durably.domain.errors import LeaseLostError, StoreBusyError
 from durably.domain.job import AttemptError, JobPriority, JobRecord, JobStatus, Progress
-from durably.domain.outcome import Lease, Outcome, OutcomeKind
+from durably.domain.outcome import Changes, Lease, Outcome, OutcomeKind
 from durably.domain.payload import check_text, decode, encode
 from durably.engine.drafts import Changeset, Drafter, FollowUp
 from durably.store import Store, Transaction
@@ -108,16 +109,25 @@ class JobContext(_Context):
         return result
 
     @asynccontextmanager
-    async def complete(self, result: Any = None) -> AsyncIterator["CompletionTransaction"]:
+    async def complete(
+        self, result: Any = None, *, connection: object = None
+    ) -> AsyncIterator["CompletionTransaction"]:
         """A transaction that completes the job together with the handler's own SQL.
 
         Leaving the block commits; an exception rolls all of it back and counts as the attempt's
         failure. On SQLite it waits its turn, may last 5 s, and keeps other writers waiting.
 
+        Args:
+            result: the job's.
+            connection: on PostgreSQL, the handler's own, with a transaction open: the job is
+                completed in that, and is complete once the handler has committed it. When the
+                handler ends without, the attempt has failed.
+
         Raises:
             LeaseLostError: this attempt no longer owns the job; nothing was written.
+            TypeError, ValueError: the store cannot use the connection.
         """
-        async with self._attempt.complete(result) as transaction:
+        async with self._attempt.complete(result, connection) as transaction:
             yield transaction
 
     async def commit(self, changes: Changeset) -> None:
@@ -155,6 +165,33 @@ class SyncJobContext(_Context):
             result = self._wait(self._attempt.save_step(name, text))
         return result  # type: ignore[no-any-return]  # JSON
 
+    @contextmanager
+    def complete(
+        self, result: Any = None, *, connection: object = None
+    ) -> Iterator["SyncCompletionTransaction"]:
+        """See `JobContext.complete`; a *connection* is one that blocks, or none."""
+        entered: Future[CompletionTransaction] = Future()
+        left: Future[None] = Future()
+
+        async def hold() -> None:
+            async with self._attempt.complete(result, connection) as transaction:
+                entered.set_result(transaction)
+                await asyncio.wrap_future(left)
+
+        holding = asyncio.run_coroutine_threadsafe(hold(), self._loop)
+        either: tuple[Future[Any], ...] = (entered, holding)
+        wait(either, return_when=FIRST_COMPLETED)
+        if not entered.done():
+            holding.result()
+        try:
+            yield SyncCompletionTransaction(entered.result(), self._wait)
+        except BaseException as error:  # noqa: BLE001  # raised again from there
+            left.set_exception(error)
+            holding.result()  # raises it
+        else:
+            left.set_result(None)
+            holding.result()
+
     def become_async(self) -> None:
         """Turn into a `JobContext`: the function returned a coroutine, which runs on the loop."""
         self.__class__ = JobContext  # type: ignore[assignment]  # the fields are the same
@@ -183,6 +220,28 @@ class CompletionTransaction:
         return self._attempt.open_changes.add_job(type, payload, **options)
 
 
+class SyncCompletionTransaction:
+    """The `tx` of `SyncJobContext.complete`."""
+
+    def __init__(self, transaction: CompletionTransaction, wait: Callable[..., Any]) -> None:
+        self._transaction = transaction
+        self._wait = wait
+
+    def execute(self, sql: str, *args: Any) -> int:
+        """Run a statement; how many rows it changed."""
+        changed: int = self._wait(self._transaction.execute(sql, *args))
+        return changed
+
+    def fetch(self, sql: str, *args: Any) -> list[tuple[Any, ...]]:
+        """The rows of a query."""
+        rows: list[tuple[Any, ...]] = self._wait(self._transaction.fetch(sql, *args))
+        return rows
+
+    def add_job(self, type: str, payload: Any = None, **options: Any) -> FollowUp:
+        """A follow-up job in the same transaction."""
+        return self._transaction.add_job(type, payload, **options)
+
+
 class AttemptWrites:
     """What one attempt writes before its outcome, always under its lease."""
 
@@ -196,13 +255,16 @@ class AttemptWrites:
         self.interrupted = False
         self.completed: Outcome | None = None
         """Set once `complete` has recorded the outcome."""
+        self._unsettled: tuple[Outcome, Changes] | None = None
+        """The outcome left to a transaction of the handler's, and the changes before it."""
+        self._completing = False
         self.started_at = 0.0
         """On the loop's clock."""
 
     @property
     def open_changes(self) -> Changeset:
         """`changes`, unless they have been committed: what came after would be lost in silence."""
-        if self.completed is not None:
+        if self.completed is not None or self._unsettled is not None:
             raise LeaseLostError(f"job {self.lease.job_id} has already been completed")
         return self.changes
 
@@ -215,9 +277,8 @@ class AttemptWrites:
         if not isinstance(message, str):
             raise TypeError(f"message must be a str, got {message!r}")
         encode(message, what="message", limit=10_000)
-        await self._store.checkpoint(
-            self.lease, progress=Progress(fraction=float(fraction), message=message)
-        )
+        progress = Progress(fraction=float(fraction), message=message)
+        await self._checkpoint(progress=progress)
 
     async def step(self, name: str, fn: Callable[[], Any]) -> Any:
         """See `JobContext.step`."""
@@ -241,7 +302,7 @@ class AttemptWrites:
 
     async def save_step(self, name: str, text: str) -> Any:
         """Store a step's result; gives it as JSON gives it."""
-        await self._store.checkpoint(self.lease, step=(name, text))
+        await self._checkpoint(step=(name, text))
         result = decode(text)
         assert self._steps is not None, "stored_step comes first"
         self._steps[name] = result
@@ -249,10 +310,34 @@ class AttemptWrites:
 
     async def commit(self, changes: Changeset) -> None:
         """See `JobContext.commit`."""
-        await self._store.checkpoint(self.lease, changes=changes.freeze())
+        await self._checkpoint(changes=changes.freeze())
+
+    async def _checkpoint(self, **what: Any) -> None:
+        if self._completing:
+            raise StoreBusyError("inside complete() this would wait for it for ever; use its `tx`")
+        await self._store.checkpoint(self.lease, **what)
+
+    async def settle(self) -> None:
+        """Learn whether the handler has committed the transaction that it completed the job in.
+
+        Raises:
+            RuntimeError: it has not.
+        """
+        if self._unsettled is None:
+            return
+        (outcome, before), self._unsettled = self._unsettled, None
+        job = await self._store.get(self.lease.job_id)
+        if job is None or job.status is not JobStatus.COMPLETED:
+            self.changes.roll_back_to(before)
+            raise RuntimeError(
+                "the handler has not committed the transaction of complete(connection=…)"
+            )
+        self.completed = outcome
 
     @asynccontextmanager
-    async def complete(self, result: Any) -> AsyncIterator[CompletionTransaction]:
+    async def complete(
+        self, result: Any, connection: object = None
+    ) -> AsyncIterator[CompletionTransaction]:
         """See `JobContext.complete`."""
         before = self.open_changes.freeze()
         text = None if result is None else encode(result, what="result")
@@ -268,12 +353,17 @@ class AttemptWrites:
             )
 
         inside = inside_complete.set(True)
+        self._completing = True
         try:
-            async with self._store.complete(self.lease, finish) as transaction:
+            async with self._store.complete(self.lease, finish, connection) as transaction:
                 yield CompletionTransaction(transaction, self)
         except BaseException:
             self.changes.roll_back_to(before)
             raise
         finally:
+            self._completing = False
             inside_complete.reset(inside)
-        self.completed = finish()
+        if connection is None:
+            self.completed = finish()
+        else:
+            self._unsettled = finish(), before

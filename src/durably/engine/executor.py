@@ -1,6 +1,7 @@
 """One attempt: run the handler, and decide what its end means."""
 
 import asyncio
+import contextlib
 import inspect
 import logging
 import traceback
@@ -9,7 +10,7 @@ from enum import StrEnum
 from random import Random
 from typing import Any
 
-from durably.domain.errors import LeaseLostError, PayloadError
+from durably.domain.errors import LeaseLostError, PayloadError, StoreError
 from durably.domain.outcome import (
     NO_CHANGES,
     Cancel,
@@ -103,6 +104,8 @@ class Attempt:
         try:
             outcome = await self._handle()
         except BaseException as error:  # noqa: BLE001  # SystemExit too: a job ends no worker
+            with contextlib.suppress(RuntimeError, StoreError):  # it has failed in any case
+                await self._writes.settle()
             outcome = self._raised(original(error))
         if self._timer is not None:
             self._timer.cancel()
@@ -114,7 +117,7 @@ class Attempt:
         payload = self.handler.payload(self.claimed.record.payload)
         if self.handler.is_async:
             context = JobContext(self.claimed.record, payload, self._writes)
-            return self._completed(await self.handler.function(context))
+            return await self._returned(await self.handler.function(context))
         blocking = SyncJobContext(self.claimed.record, payload, self._writes, self._loop)
         thread = self._threads.run(lambda: self.handler.function(blocking))
         await asyncio.wait([thread])
@@ -122,7 +125,7 @@ class Attempt:
         if inspect.isawaitable(result):
             # A plain function that returns a coroutine, for example a lambda.
             result = await self._on_loop(result, blocking)
-        return self._completed(result)
+        return await self._returned(result)
 
     async def _on_loop(self, rest: Awaitable[Any], context: SyncJobContext) -> Any:
         """Run what a thread has returned as if the handler had been async from the start."""
@@ -153,6 +156,10 @@ class Attempt:
         self._report(self, outcome)
 
     # What an end means
+
+    async def _returned(self, result: Any) -> Outcome:
+        await self._writes.settle()
+        return self._completed(result)
 
     def _completed(self, result: Any) -> Outcome:
         if self._writes.completed is not None:

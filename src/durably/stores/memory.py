@@ -223,9 +223,11 @@ class MemoryStore:
 
     @asynccontextmanager
     async def complete(
-        self, lease: Lease, finish: Callable[[], Outcome]
+        self, lease: Lease, finish: Callable[[], Outcome], connection: object = None
     ) -> AsyncIterator[Transaction]:
         """See `Store.complete`: without SQL, all or nothing all the same."""
+        if connection is not None:
+            raise TypeError("a memory store has no SQL, and takes no connection")
         with self._transaction():
             self._owned(lease)
         inside = _inside_complete.set(self)

@@ -190,17 +190,17 @@ class FaultyStore:
         return await self._repeatable("steps", lambda: self.store.steps(job_id))
 
     def complete(
-        self, lease: Lease, finish: Callable[[], Outcome]
+        self, lease: Lease, finish: Callable[[], Outcome], connection: object = None
     ) -> AbstractAsyncContextManager[Transaction]:
         """See `Store.complete`."""
-        return self._complete(lease, finish)
+        return self._complete(lease, finish, connection)
 
     @asynccontextmanager
     async def _complete(
-        self, lease: Lease, finish: Callable[[], Outcome]
+        self, lease: Lease, finish: Callable[[], Outcome], connection: object
     ) -> AsyncIterator[Transaction]:
         fault = self._before("complete")
-        async with self.store.complete(lease, finish) as transaction:
+        async with self.store.complete(lease, finish, connection) as transaction:
             yield transaction
             if fault is Fault.DELAY:
                 await _let_others_overtake()

@@ -277,7 +277,8 @@ def translate(error: BaseException, address: Address) -> BaseException:
     for kind, ours, meaning in _MEANINGS:
         if isinstance(error, kind):
             return ours(f"{address.shown}: {meaning}")
-    if isinstance(error, asyncpg.PostgresError):
+    foreign = any(kind.__module__.partition(".")[0] == "psycopg" for kind in type(error).__mro__)
+    if isinstance(error, asyncpg.PostgresError) or foreign:
         return StoreError(f"{address.shown}: {error}")
     return error
 

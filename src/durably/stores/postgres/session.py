@@ -201,6 +201,13 @@ class Session:
             )
             self._bumps.clear()
 
+    async def store_id(self) -> str | None:
+        """Which store this is; None where there is none of ours."""
+        if await self._value("SELECT to_regclass($1)::text", f"{self._s}.meta") is None:
+            return None
+        found: str | None = await self._value("SELECT value FROM @meta WHERE key = 'store'")
+        return found
+
     async def own_shard(self) -> None:
         """Nobody shall wait for the rows of this transaction, which may last."""
         self._shard = SHARDS + await self._value("SELECT nextval('@tokens')")
@@ -261,8 +268,10 @@ class Session:
             if not changing:
                 left = await self._without_completed(left)
             # One by one: what one of them changes, the next must see.
-            for item in left:
-                await self._record_one(*item, refused)
+            for position, outcome in left:
+                refusal = await self.record_one(outcome)
+                if refusal is not None:
+                    refused[position] = refusal
         return refused
 
     async def _without_completed(
@@ -317,23 +326,24 @@ class Session:
             await self._run("SELECT @add_history($1)", span)
             self.effects.spans.add(span)
 
-    async def _record_one(
-        self, position: int, outcome: Outcome, refused: dict[int, Refusal]
-    ) -> None:
+    async def record_one(self, outcome: Outcome) -> Refusal | None:
+        """Record the end of an attempt, or say why not."""
         record = await self._of(outcome.lease)
-        if transitions.already_recorded(record, outcome.lease.token):
-            return
+        if record is not None and transitions.already_recorded(record, outcome.lease.token):
+            if transitions.is_final(record):
+                # Who waits may not have heard: the caller's own transaction tells nobody.
+                self.effects.finished.append(record.id)
+            return None
         if not transitions.owns(record, outcome.lease.token):
-            refused[position] = Refusal.LEASE_LOST
             self._bumps["late_outcomes"] += outcome.kind is not OutcomeKind.RETURNED
-            return
+            return Refusal.LEASE_LOST
         try:
             await self.check_versions(outcome.changes)
         except VersionConflictError:
-            refused[position] = Refusal.CONFLICT
-            return
+            return Refusal.CONFLICT
         await self._transition([record], transitions.record_outcome, outcome, self.now)
         await self.apply(outcome.changes)
+        return None
 
     async def _of(self, lease: Lease) -> JobRecord | None:
         """The job of a lease, valid or not, locked; None when it is gone."""

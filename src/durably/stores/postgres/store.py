@@ -10,8 +10,8 @@ import contextlib
 import os
 import random
 from collections import Counter, deque
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from contextvars import ContextVar
 from functools import partial
 from typing import Any, TypeVar
@@ -46,6 +46,7 @@ from durably.stores.postgres.database import (
     rows_of,
     translating,
 )
+from durably.stores.postgres.foreign import adapted
 from durably.stores.postgres.frontier import Frontier
 from durably.stores.postgres.holder import Holder
 from durably.stores.postgres.listener import Listener
@@ -104,6 +105,7 @@ class PostgresStore:
             first = await database.connect(self.address)
             try:
                 await database.migrate(first, self.address)
+                self._id = await (await self._session(first, Effects(), timed=False)).store_id()
             finally:
                 await first.close()
             self._readers = await asyncpg.create_pool(
@@ -197,16 +199,21 @@ class PostgresStore:
             gathered.append(self._waiting.popleft())
 
     async def enqueue_in(self, connection: object, jobs: Sequence[Draft]) -> list[Job]:
-        """See `Store.enqueue_in`: takes an `asyncpg.Connection` in a transaction."""
+        """See `Store.enqueue_in`: takes the connections that `foreign.adapted` knows."""
         self._check_open()
-        if not isinstance(connection, asyncpg.Connection):
-            raise TypeError(f"need an asyncpg.Connection, got {type(connection).__name__}")
         async with translating(self.address):
-            session = await self._session(connection, Effects())
-            await session.own_shard()
+            session = await self._callers(await adapted(connection))
             stored = await session.insert(jobs)
             await session.finish()
             return stored
+
+    async def _callers(self, connection: Connection) -> Session:
+        """A session in the caller's transaction, which may last."""
+        session = await self._session(connection, Effects())
+        if await session.store_id() != self._id:
+            raise ValueError(f"the connection is not to {self.url}, schema {self.address.schema}")
+        await session.own_shard()
+        return session
 
     # Working
 
@@ -332,26 +339,59 @@ class PostgresStore:
 
     @asynccontextmanager
     async def complete(
-        self, lease: Lease, finish: Callable[[], Outcome]
+        self, lease: Lease, finish: Callable[[], Outcome], connection: object = None
     ) -> AsyncIterator[Transaction]:
         """See `Store.complete`."""
         self._check_open()
+        if connection is None:
+            async with self._complete(lease, finish) as transaction:
+                yield transaction
+        else:
+            async with self._complete_in(connection, lease, finish) as transaction:
+                yield transaction
+
+    @asynccontextmanager
+    async def _complete_in(
+        self, connection: object, lease: Lease, finish: Callable[[], Outcome]
+    ) -> AsyncIterator[Transaction]:
+        async with translating(self.address):
+            callers = await adapted(connection)
+            session = await self._callers(callers)
+            await session.owned(lease)
+        with self._blocking():
+            yield _Own(callers)
+        async with translating(self.address):
+            refusal = await session.record_one(finish())
+            if refusal is not None:
+                raise refusal_error(refusal, lease)
+            await session.finish()
+
+    @asynccontextmanager
+    async def _complete(
+        self, lease: Lease, finish: Callable[[], Outcome]
+    ) -> AsyncIterator[Transaction]:
         effects = Effects()
         async with self._alone() as connection:
             async with translating(self.address):
                 await (await self._session(connection, Effects())).owned(lease)
-            inside = _inside_complete.set(self)
-            try:
+            with self._blocking():
                 yield _Own(connection)
-            finally:
-                _inside_complete.reset(inside)
             async with translating(self.address):
                 session = await self._session(connection, effects)
-                refused = await session.record([finish()])
-                if refused:
-                    raise refusal_error(refused[0], lease)
+                refusal = await session.record_one(finish())
+                if refusal is not None:
+                    raise refusal_error(refusal, lease)
                 await session.finish()
         self._tell(effects)
+
+    @contextmanager
+    def _blocking(self) -> Iterator[None]:
+        """Other writes from within would wait for this transaction."""
+        inside = _inside_complete.set(self)
+        try:
+            yield
+        finally:
+            _inside_complete.reset(inside)
 
     @asynccontextmanager
     async def _alone(self) -> AsyncIterator[Connection]:

@@ -314,9 +314,11 @@ class SQLiteStore:
 
     @asynccontextmanager
     async def complete(
-        self, lease: Lease, finish: Callable[[], Outcome]
+        self, lease: Lease, finish: Callable[[], Outcome], connection: object = None
     ) -> AsyncIterator[Transaction]:
-        """See `Store.complete`."""
+        """See `Store.complete`: on a connection of its own, beside which no other can write."""
+        if connection is not None:
+            raise TypeError("on SQLite complete() has its own connection: use the block's `tx`")
         self._check_open()
 
         def check(session: Session) -> None:

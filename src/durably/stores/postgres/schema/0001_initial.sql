@@ -5,6 +5,9 @@ CREATE TABLE {s}.meta (
     value text NOT NULL
 );
 
+-- So that a connection can be told from one to another database.
+INSERT INTO {s}.meta VALUES ('store', gen_random_uuid());
+
 CREATE SEQUENCE {s}.tokens;
 CREATE SEQUENCE {s}.worker_ids AS integer;
 
