@@ -18,11 +18,11 @@ $(STAMP): requirements.lock pyproject.toml
 
 setup: $(STAMP) ## make the virtual environment from requirements.lock
 
-services: ## install what the tests start: PostgreSQL, curl, jq (Debian, as root; else they are skipped)
-	@command -v jq >/dev/null && command -v curl >/dev/null && ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 \
+services: ## install what the tests start: PostgreSQL, PgBouncer, curl, jq (Debian, as root; else they are skipped)
+	@command -v jq >/dev/null && command -v curl >/dev/null && command -v pgbouncer >/dev/null && ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 \
 	|| if command -v apt-get >/dev/null && [ "$$(id -u)" = 0 ]; then \
-	  apt-get update -qq && apt-get install -y -qq --no-install-recommends postgresql curl jq >/dev/null; \
-	else echo "PostgreSQL, curl or jq are missing: their tests are skipped"; fi
+	  apt-get update -qq && apt-get install -y -qq --no-install-recommends postgresql pgbouncer curl jq >/dev/null; \
+	else echo "PostgreSQL, PgBouncer, curl or jq are missing: their tests are skipped"; fi
 
 fmt: setup ## format and sort imports
 	$(BIN)/ruff check --fix-only --quiet .

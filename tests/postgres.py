@@ -6,6 +6,7 @@ import shutil
 import socket
 import subprocess
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -66,6 +67,56 @@ def _owner() -> tuple[int, int] | None:
             continue
         return entry.pw_uid, entry.pw_gid
     raise RuntimeError("root may not run PostgreSQL, and there is no user postgres or nobody")
+
+
+@contextmanager
+def running_pooler(server: Server) -> Iterator[str]:
+    """The address of a PgBouncer before *server*, in transaction mode with few sessions."""
+    program = pooler()
+    assert program is not None
+    folder = Path(tempfile.mkdtemp(prefix="durably-pooler-"))
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    settings = folder / "pooler.ini"
+    users = folder / "users"
+    users.write_text('"postgres" ""\n')
+    settings.write_text(
+        f"[databases]\n* = host=127.0.0.1 port={server.port}\n[pgbouncer]\npool_mode=transaction\n"
+        f"listen_addr=127.0.0.1\nlisten_port={port}\nauth_type=trust\nauth_file={users}\n"
+        "unix_socket_dir=\ndefault_pool_size=20\nmax_client_conn=1000\n"
+    )
+    owner = _owner()
+    for path in (folder, settings, users):
+        if owner:
+            os.chown(path, *owner)
+    user, group = owner or (None, None)
+    process = subprocess.Popen(
+        [program, "-q", str(settings)],
+        cwd="/",
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        user=user,
+        group=group,
+    )
+    try:
+        while True:
+            try:
+                socket.create_connection(("127.0.0.1", port)).close()
+                break
+            except ConnectionRefusedError:
+                assert process.poll() is None, "the pooler has not started"
+                time.sleep(0.01)
+        yield f"postgresql://postgres@127.0.0.1:{port}/postgres"
+    finally:
+        process.terminate()
+        process.wait()
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def pooler() -> str | None:
+    """The program of PgBouncer; None when it is not installed."""
+    return shutil.which("pgbouncer") or shutil.which("pgbouncer", path="/usr/sbin")
 
 
 @contextmanager

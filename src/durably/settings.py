@@ -123,7 +123,9 @@ def without_password(url: str) -> str:
     >>> without_password("postgresql://ann:secret@db/jobs")
     'postgresql://ann:***@db/jobs'
     """
-    return re.sub(r"(?<=://)([^/@:]*):[^/]*@", r"\1:***@", url)
+    url = re.sub(r"(?<=://)([^/@:]*):[^/]*@", r"\1:***@", url)
+    # One within the query may be quoted.
+    return re.sub(r"(?<=%3A%2F%2F)([^&%]*)%3A[^&]*%40", r"\1%3A***%40", url, flags=re.IGNORECASE)
 
 
 class _Given(msgspec.Struct, frozen=True):

@@ -9,6 +9,7 @@ from contextlib import closing, suppress
 from enum import StrEnum
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import msgspec
 
@@ -23,6 +24,9 @@ from durably.stores.sqlite.database import connect, file_system, path_of, transl
 
 _SQLITE_FIXED = (3, 51, 3)
 _FREE_LEAST = 256 * 1024 * 1024
+if TYPE_CHECKING:
+    from durably.stores.postgres.database import ServerFigures
+
 _EXTRAS = {
     "cli": ("click", "rich"),
     "instances": ("aiohttp", "standardwebhooks", "yarl"),
@@ -172,11 +176,27 @@ async def _server(url: str) -> list[Check]:
             found=f"{figures.connections} of {figures.connections_most}",
             way_out="raise max_connections: a process of ours needs up to seven" if crowded else "",
         ),
+        *_pooler(figures),
         Check(
             name="dead tuples",
             found=f"{figures.dead_tuples:,} beside {figures.live_tuples:,} jobs",
         ),
     ]
+
+
+def _pooler(figures: "ServerFigures") -> Iterator[Check]:
+    """Whether what needs a session has a way to one."""
+    if figures.direct is False or (figures.pooled and figures.direct is None):
+        found = "it stands between" if figures.direct is None else "the direct address is one too"
+        yield Check(
+            name="pooler",
+            verdict=Verdict.WARN,
+            found=f"{found}: a dead process is noticed only when its lease ends, and new jobs when"
+            " workers look by themselves",
+            way_out="add &direct=postgresql://user@server/db to the store's URL, past the pooler",
+        )
+    elif figures.pooled:
+        yield Check(name="pooler", found="it stands between; LISTEN and locks go past it")
 
 
 def _size(path: Path) -> Check:

@@ -7,7 +7,7 @@ from concurrent.futures import FIRST_COMPLETED, Future, wait
 from contextlib import asynccontextmanager, contextmanager
 from contextvars import ContextVar
 from datetime import datetime
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 from durably.domain.errors import LeaseLostError, StoreBusyError
 from durably.domain.job import AttemptError, JobPriority, JobRecord, JobStatus, Progress
@@ -179,8 +179,7 @@ class SyncJobContext(_Context):
                 await asyncio.wrap_future(left)
 
         holding = asyncio.run_coroutine_threadsafe(hold(), self._loop)
-        either: tuple[Future[Any], ...] = (entered, holding)
-        wait(either, return_when=FIRST_COMPLETED)
+        wait(cast("list[Future[object]]", [entered, holding]), return_when=FIRST_COMPLETED)
         if not entered.done():
             holding.result()
         try:

@@ -393,6 +393,11 @@ class JobQueueService:
         types = [handler.type for handler in self._handlers.all()]
         return queue_stats(figures, types, await self._store.workers())
 
+    @property
+    def worker_id(self) -> int | None:
+        """The number of this service among `workers`; None unless it processes jobs."""
+        return None if self._worker is None else self._worker.id
+
     async def workers(self) -> list[WorkerState]:
         """The workers registered with the store, in every process."""
         return await self._store.workers()

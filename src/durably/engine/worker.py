@@ -124,6 +124,11 @@ class Worker:
         self._task = self._loop.create_task(self._run(), name="durably-worker")
 
     @property
+    def id(self) -> int:
+        """The number of its registration, another one after it was taken for dead."""
+        return self._id
+
+    @property
     def claiming(self) -> bool:
         """Whether it takes new jobs."""
         return self._claiming

@@ -2,8 +2,9 @@
 
 It adopts what a record wants, deletes what none wants, gives lost jobs back to the records that
 need them, and notices when a ready instance has stopped or vanished. It touches no instance whose
-name is not of this deployment. Several processes may run one each: every change is a
-compare-and-set, and everything asked of the provider may be asked twice.
+name is not of this deployment. Of several processes one makes the rounds (`leadership`); two would
+do no harm, for every change is a compare-and-set, and everything asked of the provider may be asked
+twice.
 """
 
 import asyncio
@@ -17,6 +18,7 @@ from durably import Clock, Job, JobQueueService, JobStatus, VersionConflictError
 from durably.instances import jobs
 from durably.instances.events import ORPHAN_DELETED
 from durably.instances.instance import Instance, InstanceStatus, Operation
+from durably.instances.leadership import LOOK_S, Leadership
 from durably.instances.provider import ProviderError, Upstream, UpstreamStatus
 from durably.instances.records import Edit, Loaded
 from durably.instances.upstream import Snapshot
@@ -60,18 +62,25 @@ class Reconciler:
         self._queue = queue
         self._tools = tools
         self._clock = clock
+        self._leadership = Leadership(queue, clock)
         self._suspects: frozenset[str] = frozenset()
         self._missing: frozenset[str] = frozenset()
 
     async def run(self) -> None:
-        """Make rounds until cancelled, the first at once."""
+        """Make rounds until cancelled, the first at once, as long as no other process leads."""
         interval, never = self._tools.settings.reconcile_interval, asyncio.Event()
+        due = self._clock.monotonic()
         while True:
+            wait = min(LOOK_S, interval)
             try:
-                await self.run_once()
+                if await self._leadership.term() is not None:
+                    if self._clock.monotonic() >= due:
+                        due = self._clock.monotonic() + interval
+                        await self.run_once()
+                    wait = min(wait, max(0.0, due - self._clock.monotonic()))
             except Exception:  # noqa: BLE001 - one bad round must not end the rounds
-                _log.exception("the reconciler stumbled; it tries again in %g s", interval)
-            await self._clock.wait(never, interval)
+                _log.exception("the reconciler stumbled; it tries again in %g s", wait)
+            await self._clock.wait(never, wait)
 
     async def run_once(self) -> Reconciliation:
         """Make one round. Without an answer from the provider only the jobs are looked after."""

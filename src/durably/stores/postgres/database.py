@@ -35,6 +35,21 @@ class Address(NamedTuple):
     schema: str
     upgrade: bool
     """Whether opening the store completes its schema."""
+    direct: str | None = None
+    """Past a pooler, to what needs a session of its own: LISTEN and the locks."""
+    pooled: bool = False
+    """Whether a pooler in transaction mode stands behind `dsn`: each transaction may have another
+    session, so that a session keeps no settings, no statements and no locks."""
+
+    @property
+    def has_sessions(self) -> bool:
+        """Whether there is a way to a session of our own."""
+        return self.direct is not None or not self.pooled
+
+    @property
+    def statements_kept(self) -> int:
+        """How many prepared statements a connection to `dsn` may keep."""
+        return 0 if self.pooled else 100
 
     @property
     def shown(self) -> str:
@@ -72,8 +87,13 @@ def address_of(url: str) -> Address:
     upgrade = named.pop("upgrade", "yes")
     if upgrade not in {"yes", "no"}:
         raise SettingsError(f"upgrade in the store's URL is yes or no, got {upgrade!r}")
+    direct = named.pop("direct", None)
+    if direct is not None:
+        if urlsplit(direct).scheme not in {"postgresql", "postgres"}:
+            raise SettingsError("direct in the store's URL must be postgresql://user@host/db")
+        direct = address_of(direct).dsn
     dsn = urlunsplit(("postgresql", parts.netloc, parts.path, urlencode(named), ""))
-    return Address(dsn, schema, upgrade == "yes")
+    return Address(dsn, schema, upgrade == "yes", direct)
 
 
 # Every statement of ours finds its rows by an index. The planner cannot know: of a table that fills and
@@ -86,21 +106,40 @@ _BY_INDEX = {
 }
 
 
+SET_BY_INDEX = "; ".join(f"SET LOCAL {name} = {value}" for name, value in _BY_INDEX.items())
+"""The same for one transaction, where a session does not keep it."""
+
+
 async def connect(
-    address: Address, *, by_index: bool = False
+    address: Address, *, by_index: bool = False, session: bool = False
 ) -> "asyncpg.Connection[asyncpg.Record]":
     """A connection of our own; with *by_index* plans are what our statements expect.
+
+    With *session* it is one whose session lasts as long, if there is a way to it.
 
     Raises:
         StoreError: there is none to be had.
     """
+    direct = address.direct if session else None
+    pooled = address.pooled and direct is None
     with translated(address):
         return await asyncpg.connect(
-            address.dsn,
+            direct or address.dsn,
             timeout=_CONNECT_S,
             command_timeout=_COMMAND_S,
-            server_settings={"application_name": "durably", **(_BY_INDEX if by_index else {})},
+            statement_cache_size=0 if pooled else 100,
+            server_settings={
+                "application_name": "durably",
+                **(_BY_INDEX if by_index and not pooled else {}),
+            },
         )
+
+
+async def is_pooled(connection: "asyncpg.Connection[asyncpg.Record]") -> bool:
+    """Whether a pooler answers: it does not know which process of the server will serve us."""
+    async with connection.transaction():
+        pid = await connection.fetchval("SELECT pg_backend_pid()")
+    return bool(pid != connection.get_server_pid())
 
 
 async def upgrade(url: str) -> tuple[int, ...]:
@@ -109,7 +148,7 @@ async def upgrade(url: str) -> tuple[int, ...]:
     Raises:
         StoreError: it cannot be done.
     """
-    address = address_of(url)._replace(upgrade=True)
+    address = address_of(url)._replace(upgrade=True, pooled=True)
     connection = await connect(address)
     try:
         with translated(address):
@@ -133,7 +172,8 @@ async def migrate(
     s = address.schema
     added: list[int] = []
     if not address.upgrade:
-        await _check_current(connection, address)
+        async with connection.transaction():
+            await _check_current(connection, address)
         return ()
     async with connection.transaction():
         await connection.execute("SELECT pg_advisory_xact_lock($1, 0)", address.lock_class)
@@ -195,14 +235,24 @@ class ServerFigures(NamedTuple):
     connections_most: int
     dead_tuples: int
     live_tuples: int
+    pooled: bool
+    """Whether a pooler stands between."""
+    direct: bool | None
+    """Whether the direct address leads past it; None: there is none."""
 
 
 async def server_figures(url: str) -> ServerFigures:
     """What an operator looks at first. StoreError when the server cannot be asked."""
-    address = address_of(url)
+    address = address_of(url)._replace(pooled=True)
+    direct = None
+    if address.direct is not None:
+        session = await connect(address, session=True)
+        direct = not await is_pooled(session)
+        await session.close()
     connection = await connect(address)
     try:
-        with translated(address):
+        pooled = await is_pooled(connection)
+        async with translating(address), connection.transaction():
             row = await connection.fetchrow(
                 "SELECT current_setting('server_version'), $1::text,"
                 " current_setting('synchronous_commit'),"
@@ -213,17 +263,17 @@ async def server_figures(url: str) -> ServerFigures:
                 address.schema,
             )
             assert row is not None
-            return ServerFigures(*row)
+            return ServerFigures._make((*row, pooled, direct))
     finally:
         await connection.close()
 
 
 async def missing_schema(url: str) -> str | None:
     """Why there is no store of ours in the database yet; None when there is one."""
-    address = address_of(url)
+    address = address_of(url)._replace(pooled=True)
     connection = await connect(address)
     try:
-        with translated(address):
+        async with translating(address), connection.transaction():
             found = await connection.fetchval("SELECT to_regclass($1)", f"{address.schema}.jobs")
     finally:
         await connection.close()

@@ -1,7 +1,8 @@
 """The connection whose advisory locks say that workers live, on a thread of its own.
 
 The server releases the locks when the connection ends, so that a killed process is noticed at once;
-and leases are renewed on it, so that a blocked event loop does not lose them.
+and leases are renewed on it, so that a blocked event loop does not lose them. Where there is no way to
+a session of our own there are no locks, and a dead process is noticed when its lease has ended.
 """
 
 import asyncio
@@ -53,7 +54,7 @@ class Holder:
     async def open(self) -> None:
         """Connect; the locks of an earlier connection are taken again."""
         async with asyncio.timeout(_PATIENCE_S):
-            self._connection = await connect(self._address)
+            self._connection = await connect(self._address, session=True)
             self._connection.add_termination_listener(self._lost)
             for worker in self._held:
                 await self._lock(worker)
@@ -94,8 +95,10 @@ class Holder:
         """Release it."""
         async with self._turn, translating(self._address):
             self._held.discard(worker)
-            if self._connection is not None and not self._connection.is_closed():
-                await self._connection.execute(
+            connection = self._connection
+            lost = connection is None or connection.is_closed()
+            if self._address.has_sessions and not lost:
+                await connection.execute(
                     "SELECT pg_advisory_unlock($1, $2)", self._address.lock_class, worker
                 )
 
@@ -103,10 +106,10 @@ class Holder:
         """Extend the lease of a worker; whether it is still registered."""
         async with self._turn, translating(self._address):
             await self._ready()
+            # In one message: without a session of its own a statement of several is cut.
             status = await self._connection.execute(
                 f"UPDATE {self._address.schema}.workers"
-                f" SET expires_us = {self._now()} + lease_us WHERE id = $1",
-                worker,
+                f" SET expires_us = {self._now()} + lease_us WHERE id = {worker:d}",
                 timeout=_PATIENCE_S,
             )
             return rows_of(status) > 0
@@ -116,6 +119,8 @@ class Holder:
             await self.open()
 
     async def _lock(self, worker: int) -> None:
+        if not self._address.has_sessions:
+            return
         await self._connection.execute(
             "SELECT pg_advisory_lock($1, $2)", self._address.lock_class, worker
         )

@@ -40,7 +40,7 @@ class Listener:
         while True:
             connection: Connection = None
             try:
-                connection = await connect(self._address)
+                connection = await connect(self._address, session=True)
                 pause = _AGAIN_S[0]
                 await self._listen(connection)
             except (StoreError, TimeoutError) as error:

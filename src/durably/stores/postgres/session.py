@@ -89,6 +89,8 @@ class WorkerRow(NamedTuple):
     info: str
     expires_us: int
     held: int
+    locks: bool
+    """Whether it said that a session would hold its lock."""
     locked: bool
 
 
@@ -713,7 +715,7 @@ class Session:
         """Every registration, or one."""
         rows = await self._fetch(
             "SELECT id, name, info, expires_us, (SELECT count(*) FROM @jobs"
-            " WHERE jobs.worker = workers.id AND state IN (2, 3)),"
+            " WHERE jobs.worker = workers.id AND state IN (2, 3)), locks,"
             " EXISTS (SELECT FROM pg_locks WHERE locktype = 'advisory' AND granted"
             " AND classid = $1::bigint::oid AND objid = workers.id::oid AND objsubid = 2"
             " AND database = (SELECT oid FROM pg_database WHERE datname = current_database()))"

@@ -56,6 +56,7 @@ from durably.stores.postgres.writer import Operation, Writer
 _T = TypeVar("_T")
 _Enqueue = tuple[Sequence[Draft], "asyncio.Future[list[Job]]"]
 _READERS = 4
+_FORGOTTEN_AFTER_US = 86_400_000_000
 _APART = 4
 """Connections for `complete` and `cleanup`."""
 _PAST_ALL_IDS = 2**63 - 1
@@ -102,10 +103,15 @@ class PostgresStore:
         self._loop = asyncio.get_running_loop()
         self._pid = os.getpid()
         async with translating(self.address):
-            first = await database.connect(self.address)
+            # It keeps no statements as long as it may be a pooler's.
+            first = await database.connect(self.address._replace(pooled=True))
             try:
+                pooled = await database.is_pooled(first)
+                self.address = self.address._replace(pooled=pooled)
                 await database.migrate(first, self.address)
-                self._id = await (await self._session(first, Effects(), timed=False)).store_id()
+                async with first.transaction():
+                    session = await self._session(first, Effects(), timed=False)
+                    self._id = await session.store_id()
             finally:
                 await first.close()
             self._readers = await asyncpg.create_pool(
@@ -113,15 +119,30 @@ class PostgresStore:
                 min_size=1,
                 max_size=_READERS,
                 command_timeout=60,
+                statement_cache_size=self.address.statements_kept,
                 reset=_nothing,
             )
             self._apart = await asyncpg.create_pool(
-                self.address.dsn, min_size=0, max_size=_APART, command_timeout=60
+                self.address.dsn,
+                min_size=0,
+                max_size=_APART,
+                command_timeout=60,
+                statement_cache_size=self.address.statements_kept,
+                # A pooler's session is also others': nothing of it is ours to reset.
+                reset=_nothing if pooled else None,
             )
         self._holder = Holder(self.address, self._now_sql)
-        await asyncio.to_thread(self._holder.call, self._holder.open())
+        try:
+            await asyncio.to_thread(self._holder.call, self._holder.open())
+        except BaseException:
+            await self._release()
+            raise
         self._writer = Writer(self.address, self._session, self._tell)
-        self._listener = Listener(self.address, self._channel, self._heard)
+        self._listener = (
+            Listener(self.address, self._channel, self._heard)
+            if self.address.has_sessions
+            else None
+        )
 
     async def close(self) -> None:
         """See `Store.close`."""
@@ -132,10 +153,14 @@ class PostgresStore:
                 if self._nudging is not None:
                     self._nudging.cancel()
                     await asyncio.wait([self._nudging])
-                await asyncio.to_thread(self._holder.call, self._holder.close())
-                await self._listener.close()
-                await self._readers.close()
-                await self._apart.close()
+                if self._listener is not None:
+                    await self._listener.close()
+                await self._release()
+
+    async def _release(self) -> None:
+        await asyncio.to_thread(self._holder.call, self._holder.close())
+        await self._readers.close()
+        await self._apart.close()
 
     @property
     def _channel(self) -> str:
@@ -228,8 +253,9 @@ class PostgresStore:
 
         async def operation(session: Session) -> None:
             await session._run(  # noqa: SLF001
-                "INSERT INTO @workers VALUES ($1, $2, $3, $4, $5)",
+                "INSERT INTO @workers VALUES ($1, $2, $3, $4, $5, $6)",
                 *(number, name, text, lease_us, session.now + lease_us),
+                self.address.has_sessions,
             )
 
         try:
@@ -647,7 +673,10 @@ class PostgresStore:
         """Ask one connection; with *timed* the session knows the time."""
         self._check_open(writing=False)
         async with translating(self.address), self._readers.acquire() as connection:
-            return await query(await self._session(connection, Effects(), timed=timed))
+            if not self.address.pooled:
+                return await query(await self._session(connection, Effects(), timed=timed))
+            async with connection.transaction():
+                return await query(await self._session(connection, Effects(), timed=timed))
 
     def _check_open(self, *, writing: bool = True) -> None:
         if self._opened < 1:
@@ -719,4 +748,8 @@ class _Own:
 
 
 def _is_dead(row: WorkerRow, now: int) -> bool:
-    return not row.locked or (row.held > 0 and row.expires_us <= now)
+    if row.locks and not row.locked:
+        return True
+    # An idle worker renews nothing. Without a lock it is forgotten in the end all the same.
+    patience = 0 if row.held else _FORGOTTEN_AFTER_US
+    return row.expires_us + patience <= now and (row.held > 0 or not row.locks)

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 from durably.domain.errors import DurablyError, StoreClosedError, StoreError
 from durably.stores.postgres.database import (
+    SET_BY_INDEX,
     Address,
     Connection,
     connect,
@@ -119,6 +120,8 @@ class Writer:
         effects = Effects()
         settled: Settled = []
         async with self._connection.transaction():
+            if self._address.pooled:
+                await self._connection.execute(SET_BY_INDEX)
             session = await self._session(self._connection, effects)
             for work in batch:
                 try:

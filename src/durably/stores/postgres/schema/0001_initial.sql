@@ -131,7 +131,8 @@ CREATE TABLE {s}.workers (
     name       text NOT NULL,
     info       text NOT NULL,
     lease_us   bigint NOT NULL,
-    expires_us bigint NOT NULL
+    expires_us bigint NOT NULL,
+    locks      boolean NOT NULL -- whether a session holds a lock for as long as the worker lives
 ) WITH (fillfactor = 50);
 
 CREATE TABLE {s}.paused (
