@@ -96,11 +96,11 @@ class Holder:
         async with self._turn, translating(self._address):
             self._held.discard(worker)
             connection = self._connection
-            lost = connection is None or connection.is_closed()
-            if self._address.has_sessions and not lost:
-                await connection.execute(
-                    "SELECT pg_advisory_unlock($1, $2)", self._address.lock_class, worker
-                )
+            if connection is None or connection.is_closed() or not self._address.has_sessions:
+                return
+            await connection.execute(
+                "SELECT pg_advisory_unlock($1, $2)", self._address.lock_class, worker
+            )
 
     async def renew(self, worker: int) -> bool:
         """Extend the lease of a worker; whether it is still registered."""
