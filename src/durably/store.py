@@ -12,14 +12,17 @@ Rules that hold for all of them:
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from enum import StrEnum
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeAlias
 
 import msgspec
 
 from durably.domain.claiming import Claim
 from durably.domain.errors import DurablyError, LeaseLostError, VersionConflictError
-from durably.domain.job import Draft, Job, JobRecord, JobStatus, Progress
+from durably.domain.job import FIELDS, Draft, Job, JobRecord, JobStatus, Progress
 from durably.domain.outcome import NO_CHANGES, Changes, Event, Lease, Outcome, Record
+
+Row: TypeAlias = tuple[Any, ...]
+_ID = FIELDS.index("id")
 
 
 class Capabilities(msgspec.Struct, frozen=True, kw_only=True):
@@ -155,6 +158,31 @@ class Rescued(msgspec.Struct, frozen=True, kw_only=True):
     ready: int = 0
     final: int = 0
     """Quarantined or cancelled."""
+
+
+class Part(StrEnum):
+    """What a store keeps beside its workers and figures; each part has rows that are plain tuples."""
+
+    JOBS = "jobs"
+    """The fields of a `JobRecord`; ordered by id."""
+    STEPS = "steps"
+    """Job id, name, result as JSON; ordered by the first two. After the jobs they belong to."""
+    RECORDS = "records"
+    """Kind, id, version, value as JSON; ordered by the first two."""
+    EVENTS = "events"
+    """Id, microseconds, topic, subject, data as JSON; ordered by id."""
+    PAUSED = "paused"
+    """A queue."""
+
+    def key(self, row: Row) -> Row:
+        """What the rows are ordered by."""
+        match self:
+            case Part.JOBS:
+                return (row[_ID],)
+            case Part.STEPS | Part.RECORDS:
+                return row[:2]
+            case _:
+                return row[:1]
 
 
 class Transaction(Protocol):
@@ -385,4 +413,17 @@ class Store(Protocol):
 
     async def workers(self) -> list[WorkerState]:
         """The registered workers, dead ones not yet rescued included."""
+        ...
+
+    # Moving to another store
+
+    async def dump(self, part: Part, *, after: Row | None, limit: int) -> list[Row]:
+        """At most *limit* rows of a part in their order, beyond the key *after*."""
+        ...
+
+    async def load(self, part: Part, rows: Sequence[Row]) -> None:
+        """Keep *rows* of another store's `dump`; those whose keys are there already are left out.
+
+        Jobs keep their ids and their places, events their ids; what is added later comes after them.
+        """
         ...

@@ -14,7 +14,7 @@ from durably.cli.options import epilog
 from durably.domain.errors import DurablyError
 
 _MODULES = {
-    **{name: name for name in ("config", "db", "demo", "doctor", "jobs", "pause")},
+    **{name: name for name in ("config", "copy", "db", "demo", "doctor", "jobs", "pause")},
     "resume": "pause",
     **{name: name for name in ("serve", "simulator", "stats", "worker")},
 }

@@ -59,8 +59,10 @@ from durably.store import (
     Exchanged,
     Notice,
     NoticeKind,
+    Part,
     Refusal,
     Rescued,
+    Row,
     StoreStats,
     Transaction,
     WorkerInfo,
@@ -391,6 +393,54 @@ class MemoryStore:
                 del self._jobs[record.seq], self._by_id[record.id]
                 self._steps.pop(record.id, None)
             return len(old)
+
+    # Moving to another store
+
+    async def dump(self, part: Part, *, after: Row | None, limit: int) -> list[Row]:
+        """See `Store.dump`."""
+        with self._transaction():
+            rows: list[Row]
+            match part:
+                case Part.JOBS:
+                    rows = [msgspec.structs.astuple(job) for job in self._jobs.values()]
+                case Part.STEPS:
+                    rows = [(j, n, r) for j, steps in self._steps.items() for n, r in steps.items()]
+                case Part.RECORDS:
+                    rows = [(*key, *kept) for key, kept in self._records.items()]
+                case Part.EVENTS:
+                    rows = list(self._events)
+                case Part.PAUSED:
+                    rows = [(queue,) for queue in self._paused]
+            beyond = [row for row in rows if after is None or part.key(row) > after]
+            return sorted(beyond, key=part.key)[:limit]
+
+    async def load(self, part: Part, rows: Sequence[Row]) -> None:
+        """See `Store.load`."""
+        with self._transaction():
+            for row in rows:
+                match part:
+                    case Part.JOBS:
+                        self._load_job(JobRecord(*row))
+                    case Part.STEPS:
+                        self._steps[row[0]].setdefault(row[1], row[2])
+                    case Part.RECORDS:
+                        self._records.setdefault((row[0], row[1]), (row[2], row[3]))
+                    case Part.EVENTS:
+                        if all(row[0] != event[0] for event in self._events):
+                            self._events.append((row[0], row[1], row[2], row[3], row[4]))
+                    case Part.PAUSED:
+                        self._paused.add(row[0])
+            self._seq = itertools.count(max(self._jobs, default=0) + 1)
+            self._events.sort()
+            last = self._events[-1][0] if self._events else 0
+            self._event_ids = itertools.count(max(next(self._event_ids), last + 1))
+
+    def _load_job(self, record: JobRecord) -> None:
+        if record.id in self._by_id:
+            return
+        self._jobs[record.seq] = self._by_id[record.id] = record
+        self._counts[record.queue, record.type, record.state] += 1
+        self._place(record)
 
     # Inspecting
 

@@ -16,7 +16,9 @@ from durably.store import (
     Activity,
     Exchanged,
     Notice,
+    Part,
     Rescued,
+    Row,
     Store,
     StoreStats,
     Transaction,
@@ -293,6 +295,18 @@ class FaultyStore:
         return await self._call(
             "cleanup", lambda: self.store.cleanup(older_than_s, slack_s=slack_s)
         )
+
+    # Moving to another store
+
+    async def dump(self, part: Part, *, after: Row | None, limit: int) -> list[Row]:
+        """See `Store.dump`."""
+        return await self._repeatable(
+            "dump", lambda: self.store.dump(part, after=after, limit=limit)
+        )
+
+    async def load(self, part: Part, rows: Sequence[Row]) -> None:
+        """See `Store.load`."""
+        await self._repeatable("load", lambda: self.store.load(part, rows))
 
     # Inspecting
 

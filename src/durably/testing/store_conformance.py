@@ -8,6 +8,7 @@ import pytest
 from durably.testing.conformance.attempts import Attempts
 from durably.testing.conformance.claiming import Claiming
 from durably.testing.conformance.control import Control
+from durably.testing.conformance.copying import Copying
 from durably.testing.conformance.producing import Producing
 from durably.testing.conformance.reading import Reading
 from durably.testing.conformance.records import Records
@@ -15,7 +16,7 @@ from durably.testing.conformance.workers import Workers
 
 
 @pytest.mark.asyncio
-class StoreConformance(Producing, Claiming, Attempts, Workers, Control, Records, Reading):
+class StoreConformance(Producing, Claiming, Attempts, Workers, Control, Records, Reading, Copying):
     """The behaviour that users of `durably.store.Store` rely on.
 
     Subclass it as ``TestMyStore`` with two fixtures: ``clock``, a `durably.testing.VirtualClock`,

@@ -32,7 +32,9 @@ from durably.store import (
     Activity,
     Claimed,
     Counted,
+    Part,
     Refusal,
+    Row,
     StoreStats,
 )
 from durably.stores.postgres.database import Connection, rows_of
@@ -79,6 +81,52 @@ def _unnest(names: Sequence[str]) -> str:
 
 def _columns(records: Sequence[JobRecord], names: Sequence[str]) -> list[list[Any]]:
     return [[getattr(record, name) for record in records] for name in names]
+
+
+_DUMPS: dict[Part, tuple[str, Row]] = {
+    Part.JOBS: (
+        (
+            f"SELECT {_COLUMNS} FROM (SELECT {_COLUMNS} FROM @jobs UNION ALL"
+            f" SELECT {_COLUMNS} FROM @history) AS every WHERE id > $1 ORDER BY id LIMIT $2"
+        ),
+        ("",),
+    ),
+    Part.STEPS: (
+        (
+            "SELECT job, name, result FROM @steps WHERE (job, name) > ($1, $2)"
+            " ORDER BY job, name LIMIT $3"
+        ),
+        ("", ""),
+    ),
+    Part.RECORDS: (
+        (
+            "SELECT kind, id, version, value FROM @records WHERE (kind, id) > ($1, $2)"
+            " ORDER BY kind, id LIMIT $3"
+        ),
+        ("", ""),
+    ),
+    Part.EVENTS: (
+        "SELECT id, at_us, topic, subject, data FROM @events WHERE id > $1 ORDER BY id LIMIT $2",
+        (0,),
+    ),
+    Part.PAUSED: ("SELECT queue FROM @paused WHERE queue > $1 ORDER BY queue LIMIT $2", ("",)),
+}
+_LOADS = {
+    Part.STEPS: (
+        "INSERT INTO @steps SELECT * FROM unnest($1::text[], $2::text[], $3::text[])"
+        " ON CONFLICT DO NOTHING"
+    ),
+    Part.RECORDS: (
+        "INSERT INTO @records SELECT * FROM unnest($1::text[], $2::text[], $3::bigint[], $4::text[])"
+        " ON CONFLICT DO NOTHING RETURNING kind"
+    ),
+    Part.EVENTS: (
+        "INSERT INTO @events OVERRIDING SYSTEM VALUE SELECT *"
+        " FROM unnest($1::bigint[], $2::bigint[], $3::text[], $4::text[], $5::text[])"
+        " ON CONFLICT DO NOTHING"
+    ),
+    Part.PAUSED: "INSERT INTO @paused SELECT * FROM unnest($1::text[]) ON CONFLICT DO NOTHING",
+}
 
 
 class WorkerRow(NamedTuple):
@@ -701,6 +749,52 @@ class Session:
             "DELETE FROM @events WHERE id IN (SELECT id FROM (SELECT id, at_us FROM @events"
             " WHERE subject = $1 ORDER BY id LIMIT $3) AS oldest WHERE at_us < $2)",
             *(subject, before, BATCH),
+        )
+
+    # Moving to another store
+
+    async def dump(self, part: Part, after: Row | None, limit: int) -> list[Row]:
+        """Rows of a part in their order."""
+        statement, first = _DUMPS[part]
+        rows = await self._fetch(statement, *(first if after is None else after), limit)
+        return [tuple(row) for row in rows]
+
+    async def load_rows(self, part: Part, rows: Sequence[Row]) -> None:
+        """Keep the rows whose keys are new."""
+        if part is Part.JOBS:
+            await self._load_jobs([JobRecord(*row) for row in rows])
+            return
+        columns = [list(column) for column in zip(*rows, strict=True)]
+        kept = await self._fetch(_LOADS[part], *columns)
+        if part is Part.RECORDS:
+            for row in kept:
+                self._bumps[f"records:{row[0]}"] += 1
+        elif part is Part.EVENTS:
+            await self._advance("events", "id", rows[-1][0])
+
+    async def _load_jobs(self, records: Sequence[JobRecord]) -> None:
+        for span in {(r.completed_at or 0) // HISTORY_SPAN_US for r in records if r.state >= 4}:
+            await self._run("SELECT @add_history($1)", span)
+        for table, conflict in (("jobs", "ON CONFLICT (id) DO NOTHING"), ("history", "")):
+            group = [r for r in records if _TABLES[transitions.is_final(r)] == table]
+            rows = await self._fetch(
+                f"INSERT INTO @{table} ({_COLUMNS}) SELECT {_COLUMNS} FROM {_unnest(FIELDS)}"
+                f" WHERE NOT EXISTS (SELECT FROM @history AS there WHERE there.id = given.id)"
+                f" {conflict} RETURNING queue, type, state",
+                *_columns(group, FIELDS),
+            )
+            for queue, kind, state in rows:
+                self._moves[queue, kind, state] += 1
+                self.effects.ready |= state in (State.READY, State.SCHEDULED)
+        await self._advance("jobs", "seq", max(record.seq for record in records))
+
+    async def _advance(self, table: str, column: str, least: int) -> None:
+        """Let what is added from now on have larger numbers."""
+        sequence = await self._value(
+            "SELECT pg_get_serial_sequence($1, $2)", f"{self._s}.{table}", column
+        )
+        await self._run(
+            "SELECT setval($1::regclass, greatest(nextval($1::regclass), $2))", sequence, least
         )
 
     # Workers and figures

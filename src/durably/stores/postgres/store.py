@@ -31,7 +31,9 @@ from durably.store import (
     Exchanged,
     Notice,
     NoticeKind,
+    Part,
     Rescued,
+    Row,
     StoreStats,
     Transaction,
     WorkerInfo,
@@ -637,6 +639,17 @@ class PostgresStore:
             ]
 
         return await self._read(look, timed=True)
+
+    # Moving to another store
+
+    async def dump(self, part: Part, *, after: Row | None, limit: int) -> list[Row]:
+        """See `Store.dump`."""
+        return await self._read(lambda session: session.dump(part, after, limit))
+
+    async def load(self, part: Part, rows: Sequence[Row]) -> None:
+        """See `Store.load`."""
+        if rows:
+            await self._write(lambda session: session.load_rows(part, rows))
 
     # Connections
 

@@ -31,7 +31,9 @@ from durably.store import (
     Activity,
     Claimed,
     Counted,
+    Part,
     Refusal,
+    Row,
     StoreStats,
 )
 from durably.stores.sqlite.listing import listing
@@ -99,6 +101,47 @@ _WORKERS = (
     "SELECT id, name, info, expires_us, boot, (SELECT count(*) FROM durably_jobs"
     " WHERE worker = durably_workers.id AND state IN (2, 3)) FROM durably_workers"
 )
+
+
+_DUMPS: dict[Part, tuple[str, Row]] = {
+    Part.JOBS: (
+        f"SELECT {', '.join(FIELDS)} FROM durably_jobs WHERE id > ? ORDER BY id LIMIT ?",
+        ("",),
+    ),
+    Part.STEPS: (
+        # The jobs first: their ids give the order.
+        (
+            "SELECT id, name, s.result FROM durably_jobs CROSS JOIN durably_steps AS s ON job = seq"
+            " WHERE id >= ?1 AND (id, name) > (?1, ?2) ORDER BY id, name LIMIT ?3"
+        ),
+        ("", ""),
+    ),
+    Part.RECORDS: (
+        (
+            "SELECT kind, id, version, value FROM durably_records WHERE (kind, id) > (?, ?)"
+            " ORDER BY kind, id LIMIT ?"
+        ),
+        ("", ""),
+    ),
+    Part.EVENTS: (
+        "SELECT id, at_us, topic, subject, data FROM durably_events WHERE id > ? ORDER BY id LIMIT ?",
+        (0,),
+    ),
+    Part.PAUSED: ("SELECT queue FROM durably_paused WHERE queue > ? ORDER BY queue LIMIT ?", ("",)),
+}
+_LOADS = {
+    Part.JOBS: (
+        f"INSERT INTO durably_jobs ({', '.join(FIELDS)}) VALUES ({', '.join('?' * len(FIELDS))})"
+        " ON CONFLICT (id) DO NOTHING"
+    ),
+    Part.STEPS: (
+        "INSERT INTO durably_steps SELECT seq, ?2, ?3 FROM durably_jobs WHERE id = ?1"
+        " ON CONFLICT DO NOTHING"
+    ),
+    Part.RECORDS: "INSERT INTO durably_records VALUES (?, ?, ?, ?) ON CONFLICT DO NOTHING",
+    Part.EVENTS: "INSERT INTO durably_events VALUES (?, ?, ?, ?, ?) ON CONFLICT DO NOTHING",
+    Part.PAUSED: "INSERT INTO durably_paused VALUES (?) ON CONFLICT DO NOTHING",
+}
 
 
 class WorkerRow(NamedTuple):
@@ -494,6 +537,25 @@ class Session:
                     " ON CONFLICT DO UPDATE SET count = count + excluded.count",
                     (queue, kind, int(state), by),
                 )
+
+    # Moving to another store
+
+    def dump(self, part: Part, after: Row | None, limit: int) -> list[Row]:
+        """Rows of a part in their order."""
+        statement, first = _DUMPS[part]
+        return self._run(statement, (*(first if after is None else after), limit)).fetchall()
+
+    def load_rows(self, part: Part, rows: Sequence[Row]) -> None:
+        """Keep the rows whose keys are new."""
+        for row in rows:
+            if not self._run(_LOADS[part], row).rowcount:
+                continue
+            if part is Part.JOBS:
+                record = JobRecord(*row)
+                self.count(Counter([(record.queue, record.type, record.state)]))
+                self.effects.ready |= record.state in (State.READY, State.SCHEDULED)
+            elif part is Part.RECORDS:
+                self.bump(f"records:{row[0]}", 1)
 
     # Workers
 

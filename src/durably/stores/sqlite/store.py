@@ -30,7 +30,9 @@ from durably.store import (
     Exchanged,
     Notice,
     NoticeKind,
+    Part,
     Rescued,
+    Row,
     StoreStats,
     Transaction,
     WorkerInfo,
@@ -554,6 +556,16 @@ class SQLiteStore:
                 for row in session.worker_rows()
             ]
         )
+
+    # Moving to another store
+
+    async def dump(self, part: Part, *, after: Row | None, limit: int) -> list[Row]:
+        """See `Store.dump`."""
+        return await self._read(lambda session: session.dump(part, after, limit))
+
+    async def load(self, part: Part, rows: Sequence[Row]) -> None:
+        """See `Store.load`."""
+        await self._write(lambda session: session.load_rows(part, rows))
 
     # Threads
 
