@@ -23,7 +23,9 @@ class Log:
         self.file = path.open("a")
 
     def lines(self) -> list[dict[str, Any]]:
-        return [json.loads(line) for line in self._path.read_text().splitlines()]
+        # The last line may be on its way.
+        whole = self._path.read_text().rpartition("\n")[0]
+        return [json.loads(line) for line in whole.splitlines()]
 
     def ids(self, what: str) -> set[str]:
         return {line["id"] for line in self.lines() if line["what"] == what}

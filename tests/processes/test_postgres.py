@@ -1,6 +1,7 @@
 """Several processes on one PostgreSQL server: deaths, lost connections, restarts."""
 
 import asyncio
+import signal
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -8,6 +9,7 @@ import asyncpg
 import pytest
 from tests.postgres import Server
 from tests.processes.support import Family, until
+from tests.processes.test_freeze import Rescuer
 
 from durably import Job, JobContext, JobQueueService, JobStatus, StoreError
 
@@ -31,6 +33,24 @@ async def test_a_killed_process_is_noticed_long_before_its_lease_ends(
         found = await queue.get_job(job.id)
         assert found is not None
         assert (found.crashes, found.status) == (1, JobStatus.PROCESSING)
+
+
+async def test_a_worker_that_freezes_beyond_its_lease_ends_nothing(
+    url: str, family: Family
+) -> None:
+    """Its job runs elsewhere, what it says when it wakes is refused, and it works on."""
+    async with JobQueueService(url, processing_interval=0.1) as queue:
+        frozen = await family.worker(url, lease=1.0)
+        rescuer = Rescuer(queue, frozen)
+        await rescuer.take_over("freezes")
+        frozen.signal(signal.SIGCONT)
+
+        async def is_refused() -> bool:
+            return (await queue._store.stats()).late_outcomes == 1
+
+        await until(is_refused)
+        await rescuer.finished()
+        await rescuer.child_works_on()
 
 
 async def test_two_processes_never_run_the_same_job(url: str, family: Family) -> None:

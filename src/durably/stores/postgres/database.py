@@ -177,7 +177,9 @@ async def migrate(
         return ()
     async with connection.transaction():
         await connection.execute("SELECT pg_advisory_xact_lock($1, 0)", address.lock_class)
-        await connection.execute(f"CREATE SCHEMA IF NOT EXISTS {s}")
+        # Only who may create any schema may say "if not exists".
+        if await connection.fetchval("SELECT to_regnamespace($1)::text", s) is None:
+            await connection.execute(f"CREATE SCHEMA {s}")
         await connection.execute(
             f"CREATE TABLE IF NOT EXISTS {s}.migrations"
             " (number integer PRIMARY KEY, checksum text NOT NULL)"
