@@ -314,6 +314,8 @@ _MEANINGS: tuple[tuple[type[BaseException], type[StoreError], str], ...] = (
     (asyncpg.InvalidPasswordError, StoreUnsupportedError, "user or password are wrong"),
     (asyncpg.InvalidCatalogNameError, StoreUnsupportedError, "there is no such database"),
     (asyncpg.PostgresConnectionError, StoreError, "the connection is lost"),
+    (asyncpg.AdminShutdownError, StoreError, "the server has ended the connection"),
+    (asyncpg.CrashShutdownError, StoreError, "the server has ended the connection"),
     (asyncpg.InterfaceError, StoreError, "the connection is lost"),
     # The driver's own confusion when a session is killed in the middle of a statement.
     (asyncpg.InternalClientError, StoreError, "the connection is lost"),
@@ -337,6 +339,8 @@ def translate(error: BaseException, address: Address) -> BaseException:
 
 _ENDINGS = (
     asyncpg.PostgresConnectionError,
+    asyncpg.AdminShutdownError,
+    asyncpg.CrashShutdownError,
     asyncpg.InterfaceError,
     asyncpg.InternalClientError,
     OSError,  # TimeoutError is one

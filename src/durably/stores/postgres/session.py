@@ -47,7 +47,11 @@ HISTORY_SPAN_US = 6 * 3600 * 1_000_000
 """What one partition of the history covers."""
 STAGED_MOST = 20_000
 """Due jobs made ready in one transaction."""
-_INSERTED = tuple(name for name in FIELDS if name != "seq")
+_INSERTED = (
+    *("id", "type", "queue", "priority", "state", "ready_at", "created_at", "max_attempts"),
+    *("granted", "payload", "tags", "unique_key", "run_at"),
+)
+"""What a new job has; the rest are the columns' defaults."""
 _SAVED = (
     *("state", "ready_at", "max_attempts", "payload", "run_at", "attempts", "crashes"),
     *("processed_at", "completed_at", "next_retry_at", "error", "errors", "result", "progress"),

@@ -118,7 +118,7 @@ class PostgresStore:
                 await first.close()
             self._readers = await asyncpg.create_pool(
                 self.address.dsn,
-                min_size=1,
+                min_size=0,
                 max_size=_READERS,
                 command_timeout=60,
                 statement_cache_size=self.address.statements_kept,
