@@ -25,12 +25,19 @@ PAYLOAD = {"i": 1, "t": 0.0, "pad": "x" * 72}
 Measure = Callable[[str], Coroutine[Any, Any, dict[str, float]]]
 
 
+SERVER = os.environ.get("DURABLY_BENCH_POSTGRES")
+"""The URL of an empty database that may be filled; without it PostgreSQL is not measured."""
+
+
 def stores() -> dict[str, Callable[[Path], str]]:
-    """Store name to URL in a folder."""
-    return {
+    """Store name to URL in a folder, or in a schema of the folder's name."""
+    found: dict[str, Callable[[Path], str]] = {
         "memory": lambda _: "memory://",
         "sqlite": lambda folder: f"sqlite:///{folder}/bench.db",
     }
+    if SERVER is not None:
+        found["postgres"] = lambda folder: f"{SERVER}?schema=bench_{folder.name[-8:].lower()}"
+    return found
 
 
 def run(question: str, measure: Measure, *, repetitions: int, only: list[str]) -> dict[str, Any]:

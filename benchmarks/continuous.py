@@ -1,0 +1,102 @@
+"""Does throughput last, with one process that adds and one that works, also beside an old snapshot?"""
+
+import asyncio
+import multiprocessing
+import time
+from multiprocessing.sharedctypes import Synchronized
+from typing import Any
+
+import support
+
+from durably import JobContext, JobQueueService, NewJob
+
+PENDING = 4_000
+"""So many jobs the feeder keeps waiting."""
+CONCURRENCY = 64
+
+
+async def measure(url: str, *, seconds: float, pinned: bool = False) -> dict[str, float]:
+    """Jobs per second: over all, and in the last sixth of the time as a share of the first.
+
+    With *pinned* (PostgreSQL only) somebody holds a REPEATABLE READ transaction all the while.
+    """
+    context = multiprocessing.get_context("spawn")
+    done: Synchronized[int] = context.Value("q", 0, lock=False)
+    stop: Synchronized[int] = context.Value("b", 0, lock=False)
+    processes = [
+        context.Process(target=part, args=(url, done, stop), daemon=True) for part in (work, feed)
+    ]
+    async with JobQueueService(url):
+        pass  # the schema is there before both come
+    snapshot = await _old_snapshot(url) if pinned else None
+    for process in processes:
+        process.start()
+    while not done.value:
+        await asyncio.sleep(0.01)
+    windows = [await _window(done, seconds / 6) for _ in range(6)]
+    stop.value = 1
+    for process in processes:
+        await asyncio.to_thread(process.join)
+    if snapshot is not None:
+        await snapshot.close()
+    name = "pinned_" if pinned else ""
+    return {
+        f"{name}continuous_per_s": sum(windows) / 6,
+        f"{name}last_of_first": windows[-1] / windows[0],
+    }
+
+
+async def _window(done: "Synchronized[int]", seconds: float) -> float:
+    before, started = done.value, time.perf_counter()
+    await asyncio.sleep(seconds)
+    return (done.value - before) / (time.perf_counter() - started)
+
+
+async def _old_snapshot(url: str) -> Any:
+    import asyncpg
+
+    connection = await asyncpg.connect(url.partition("?")[0])
+    await connection.execute("BEGIN ISOLATION LEVEL REPEATABLE READ")
+    await connection.fetchval("SELECT count(*) FROM pg_class")
+    return connection
+
+
+def work(url: str, done: "Synchronized[int]", stop: "Synchronized[int]") -> None:
+    """The process that runs the jobs."""
+
+    async def main() -> None:
+        async def noop(_: JobContext) -> None:
+            done.value += 1
+
+        async with JobQueueService(url, concurrency=CONCURRENCY) as queue:
+            queue.register_handler("noop", noop)
+            await queue.start_processing()
+            while not stop.value:
+                await asyncio.sleep(0.01)
+
+    _run(main())
+
+
+def feed(url: str, done: "Synchronized[int]", stop: "Synchronized[int]") -> None:
+    """The process that adds them."""
+
+    async def main() -> None:
+        added = 0
+        async with JobQueueService(url) as queue:
+            while not stop.value:
+                if added - done.value < PENDING:
+                    await queue.add_jobs([NewJob("noop", support.PAYLOAD) for _ in range(500)])
+                    added += 500
+                else:
+                    await asyncio.sleep(0.002)
+
+    _run(main())
+
+
+def _run(main: Any) -> None:
+    try:
+        import uvloop
+    except ImportError:
+        asyncio.run(main)
+    else:
+        uvloop.run(main)
