@@ -5,7 +5,7 @@ import time
 
 from support import PAYLOAD
 
-from durably import JobContext, JobQueueService, JobStatus, NewJob
+from durably import JobContext, JobQueueService, NewJob
 
 CONCURRENCY = 64
 
@@ -28,9 +28,8 @@ async def measure(url: str, *, jobs: int) -> dict[str, float]:
         started = time.perf_counter()
         await queue.start_processing()
         await done.wait()
-        while await queue.get_jobs(status=JobStatus.PROCESSING, limit=1):
+        # The end of a quick job may be the first that the store hears of its start.
+        while (await queue.get_stats()).completed_jobs < jobs:
             await asyncio.sleep(0)
         elapsed = time.perf_counter() - started
-        stats = await queue.get_stats()
-        assert stats.completed_jobs == jobs, stats
     return {"jobs_per_s": jobs / elapsed}
