@@ -10,6 +10,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import NamedTuple
 
 
 def binaries() -> Path | None:
@@ -69,9 +70,16 @@ def _owner() -> tuple[int, int] | None:
     raise RuntimeError("root may not run PostgreSQL, and there is no user postgres or nobody")
 
 
+class Pooler(NamedTuple):
+    """A running PgBouncer."""
+
+    url: str
+    pid: int
+
+
 @contextmanager
-def running_pooler(server: Server) -> Iterator[str]:
-    """The address of a PgBouncer before *server*, in transaction mode with few sessions."""
+def running_pooler(server: Server) -> Iterator[Pooler]:
+    """A PgBouncer before *server*, in transaction mode with few sessions."""
     program = pooler()
     assert program is not None
     folder = Path(tempfile.mkdtemp(prefix="durably-pooler-"))
@@ -107,7 +115,7 @@ def running_pooler(server: Server) -> Iterator[str]:
             except ConnectionRefusedError:
                 assert process.poll() is None, "the pooler has not started"
                 time.sleep(0.01)
-        yield f"postgresql://postgres@127.0.0.1:{port}/postgres"
+        yield Pooler(f"postgresql://postgres@127.0.0.1:{port}/postgres", process.pid)
     finally:
         process.terminate()
         process.wait()

@@ -2,6 +2,8 @@
 
 import asyncio
 import json
+import os
+import signal
 from collections.abc import AsyncIterator, Iterator
 
 import asyncpg
@@ -23,8 +25,8 @@ pytestmark = pytest.mark.skipif(pooler() is None, reason="PgBouncer is not insta
 
 @pytest.fixture(scope="session")
 def pooled(postgres_server: Server) -> Iterator[str]:
-    with running_pooler(postgres_server) as url:
-        yield url
+    with running_pooler(postgres_server) as pooler:
+        yield pooler.url
 
 
 @pytest.fixture
@@ -111,6 +113,31 @@ async def test_without_a_way_past_it_a_death_is_noticed_by_the_lease(
         found = await queue.get_job(job.id)
     assert found is not None
     assert (found.status, found.crashes) == (JobStatus.PROCESSING, 1)
+
+
+async def test_a_worker_cut_off_stops_its_jobs_before_others_may_run_them(
+    postgres_server: Server, postgres_url: str, family: Family
+) -> None:
+    """Its connections hang: the handler is cancelled in time, and the job runs elsewhere.
+
+    The network between it and the server is a pooler that is stopped.
+    """
+    with running_pooler(postgres_server) as between:
+        url = f"{between.url}?schema={address_of(postgres_url).schema}"
+        cut = await family.worker(url, lease=2.0, processing_interval=0.1)
+        async with JobQueueService(postgres_url) as queue:
+            job = await queue.add_job("hold")
+            await cut.expect("started", id=job.id)
+            other = await family.worker(postgres_url, lease=2.0, processing_interval=0.1)
+            os.kill(between.pid, signal.SIGSTOP)
+            try:
+                await cut.expect("interrupted", id=job.id)
+                found = await queue.get_job(job.id)
+                assert found is not None
+                assert found.crashes == 0
+                await other.expect("started", id=job.id)
+            finally:
+                os.kill(between.pid, signal.SIGCONT)
 
 
 async def test_a_direct_address_that_leads_nowhere_is_an_error(pooled_url: str) -> None:

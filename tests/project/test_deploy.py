@@ -50,7 +50,9 @@ def commands() -> list[list[str]]:
     unit = re.search(r"^ExecStart=\S*/durably (.*)$", text_of("durably.service"), re.MULTILINE)
     assert unit is not None
     [image] = [rest for name, rest in instructions() if name == "CMD"]
-    return [shlex.split(unit[1]), yaml.safe_load(image), compose["services"]["durably"]["command"]]
+    beside = yaml.safe_load(text_of("compose.postgres.yaml"))["services"]["worker"]["command"]
+    service = compose["services"]["durably"]["command"]
+    return [shlex.split(unit[1]), yaml.safe_load(image), service, beside]
 
 
 @pytest.mark.parametrize("arguments", commands())
@@ -101,6 +103,17 @@ def test_the_compose_file_refers_to_what_it_has() -> None:
     assert {volume.partition(":")[0] for volume in service["volumes"]} <= set(compose["volumes"])
     assert (DEPLOY / service["build"]["context"] / service["build"]["dockerfile"]).exists()
     assert all(port.startswith("127.0.0.1:") for port in service["ports"])
+
+
+def test_the_compose_file_of_postgres_refers_to_what_it_has() -> None:
+    """Secrets and volumes; both processes have the same store, which is the server beside them."""
+    compose: dict[str, Any] = yaml.safe_load(text_of("compose.postgres.yaml"))
+    services = compose["services"]
+    assert set(services["postgres"]["secrets"]) <= set(compose["secrets"])
+    assert {v.partition(":")[0] for v in services["postgres"]["volumes"]} <= set(compose["volumes"])
+    stores = {services[name]["environment"]["DURABLY_STORE"] for name in ("durably", "worker")}
+    assert len(stores) == 1
+    assert stores.pop().endswith("@postgres/durably")
 
 
 def test_the_unit_is_a_unit() -> None:
