@@ -230,7 +230,6 @@ def test_the_frontier_spends_a_twentieth_on_reading_all() -> None:
     frontier.end()
 
     now[0] += 1.9
-    frontier.hurry()
     assert not frontier.start()
     assert not frontier.start(anxious=True)
     now[0] += 0.2

@@ -6,8 +6,8 @@ before the head: a claim that passed them all would take longer and longer. It s
 instead, shortly before the head that was last seen.
 
 The frontier is a hint. A job may become ready behind it: its transaction was long, or it was given
-back. So the lanes are read from their beginning now and then, which takes at most a twentieth of the time
-however long it takes, and whenever somebody says that a job has gone back.
+back, which moves the frontier of the process that did so. The lanes are therefore read from their
+beginning now and then, for at most a twentieth of the time however long it takes.
 """
 
 import time
@@ -49,10 +49,6 @@ class Frontier:
             self._affordable = now + _SHARE * (now - self._began)
             self._next = max(self._affordable, now + _SELDOM_S)
             self._began = None
-
-    def hurry(self) -> None:
-        """A job has gone back somewhere: read everything as soon as it can be afforded."""
-        self._next = self._affordable
 
     def ready(self, key: Key) -> int:
         """The ready time to start from."""

@@ -165,22 +165,11 @@ class Effects:
 
     def __init__(self) -> None:
         self.ready = False
-        self.back = False
-        """Whether a job is ready that had been so before."""
         self.control = False
         self.events = False
         self.finished: list[str] = []
         self.spans: set[int] = set()
         """For which the history has partitions now."""
-
-    def add(self, other: "Effects") -> None:
-        """Tell that too."""
-        self.ready |= other.ready
-        self.back |= other.back
-        self.control |= other.control
-        self.events |= other.events
-        self.finished += other.finished
-        self.spans |= other.spans
 
 
 class Session:
@@ -939,7 +928,6 @@ class Session:
                 if record.state == State.READY and record.ready_at < self.now:
                     key = (record.queue, record.type, record.suspect, record.priority)
                     self._frontier.back(key, record.ready_at)
-                    self.effects.back = True
         for (was_final, is_final), group in changed.items():
             if is_final:
                 await self._need_history()

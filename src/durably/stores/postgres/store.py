@@ -116,23 +116,9 @@ class PostgresStore:
                     self._id = await session.store_id()
             finally:
                 await first.close()
-            self._readers = await asyncpg.create_pool(
-                self.address.dsn,
-                min_size=0,
-                max_size=_READERS,
-                command_timeout=60,
-                statement_cache_size=self.address.statements_kept,
-                reset=_nothing,
-            )
-            self._apart = await asyncpg.create_pool(
-                self.address.dsn,
-                min_size=0,
-                max_size=_APART,
-                command_timeout=60,
-                statement_cache_size=self.address.statements_kept,
-                # A pooler's session is also others': nothing of it is ours to reset.
-                reset=_nothing if pooled else None,
-            )
+            self._readers = await self._pool(_READERS, reset=_nothing)
+            # A pooler's session is also others': nothing of it is ours to reset.
+            self._apart = await self._pool(_APART, reset=_nothing if pooled else None)
         self._holder = Holder(self.address, self._now_sql)
         try:
             await asyncio.to_thread(self._holder.call, self._holder.open())
@@ -144,6 +130,18 @@ class PostgresStore:
             Listener(self.address, self._channel, self._heard)
             if self.address.has_sessions
             else None
+        )
+
+    async def _pool(
+        self, most: int, *, reset: Callable[[Connection], Awaitable[None]] | None
+    ) -> "asyncpg.Pool[asyncpg.Record]":
+        return await asyncpg.create_pool(
+            self.address.dsn,
+            min_size=0,
+            max_size=most,
+            command_timeout=60,
+            statement_cache_size=self.address.statements_kept,
+            reset=reset,
         )
 
     async def close(self) -> None:
