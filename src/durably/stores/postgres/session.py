@@ -71,6 +71,7 @@ _TYPES = {
     **dict.fromkeys(("completed_at", "next_retry_at", "token"), "bigint"),
 }
 _COLUMNS = ", ".join(FIELDS)
+_WAITING = (State.SCHEDULED, State.READY)
 _TABLES = {False: "jobs", True: "history"}
 Place = tuple[int, int]
 """Block and line of a row: its ctid."""
@@ -871,7 +872,7 @@ class Session:
     ) -> list[JobRecord]:
         """Jobs in any of *states*, by priority, then age, beyond the job *after*.
 
-        Each group of states that has an order of its own in the listing index is read by itself.
+        Each group of states that an index has in this order is read by itself, as are the leased.
         """
         arguments: list[Any] = [limit]
         where = ["TRUE"]
@@ -886,8 +887,13 @@ class Session:
             arguments += [place.priority, place.seq]
             level, seq = len(arguments) - 1, len(arguments)
             where.append(f"(priority < ${level} OR (priority = ${level} AND seq > ${seq}))")
-        live = [str(int(state)) for state in states if not state.status.is_final]
-        sources = [f"@jobs WHERE state IN ({', '.join(live)})"] if live else []
+        waiting = _in([state for state in states if state in _WAITING])
+        leased = _in([s for s in states if not s.status.is_final and s not in _WAITING])
+        sources = [
+            f"@jobs WHERE {among} AND {those}"
+            for among, those in (("state IN (0, 1)", waiting), ("state IN (2, 3)", leased))
+            if those
+        ]
         sources += [
             f"@history WHERE state = {int(state)}" for state in states if state.status.is_final
         ]
@@ -956,6 +962,11 @@ def is_storable(text: str) -> bool:
     except UnicodeEncodeError:
         return False
     return "\0" not in text
+
+
+def _in(states: Sequence[State]) -> str:
+    """A condition; empty when no state would meet it."""
+    return f"state IN ({', '.join(str(int(state)) for state in states)})" if states else ""
 
 
 def _is_plain(outcome: Outcome) -> bool:

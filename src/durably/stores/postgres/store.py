@@ -290,7 +290,8 @@ class PostgresStore:
                 await session.save_activity(worker, activity)
             if held is not None:
                 await session.return_unknown(worker, held)
-            self._frontier.start()
+            if claim is not None:
+                self._frontier.start()
             outlook = await session.outlook(worker)
             if outlook.name is None:
                 return Exchanged(refused=refused, lost=True)
