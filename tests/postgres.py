@@ -1,5 +1,6 @@
 """A private PostgreSQL server for the tests of one process: on loopback, started and stopped by them."""
 
+import contextlib
 import os
 import pwd
 import shutil
@@ -55,6 +56,19 @@ class Server:
 
     def stop(self, mode: str = "immediate") -> None:
         self.run("pg_ctl", "-D", str(self.data), "-m", mode, "-w", "stop")
+
+    def is_running(self) -> bool:
+        try:
+            self.run("pg_ctl", "-D", str(self.data), "status")
+        except subprocess.CalledProcessError:
+            return False
+        return True
+
+    def restart(self) -> None:
+        """Stop it as a power cut does, when it runs, and start it again."""
+        with contextlib.suppress(subprocess.CalledProcessError):
+            self.stop()
+        self.start()
 
 
 def _owner() -> tuple[int, int] | None:
@@ -128,9 +142,9 @@ def pooler() -> str | None:
 
 
 @contextmanager
-def running_server(programs: Path) -> Iterator[Server]:
-    """A new server with an empty database, gone afterwards."""
-    folder = Path(tempfile.mkdtemp(prefix="durably-pg-"))
+def running_server(programs: Path, folder: Path | None = None) -> Iterator[Server]:
+    """A new server with an empty database in *folder*, gone afterwards."""
+    folder = folder or Path(tempfile.mkdtemp(prefix="durably-pg-"))
     try:
         if owner := _owner():
             os.chown(folder, *owner)
@@ -140,6 +154,7 @@ def running_server(programs: Path) -> Iterator[Server]:
         try:
             yield server
         finally:
-            server.stop()
+            if server.is_running():
+                server.stop()
     finally:
         shutil.rmtree(folder, ignore_errors=True)

@@ -23,9 +23,9 @@ class Log:
         self.file = path.open("a")
 
     def lines(self) -> list[dict[str, Any]]:
-        # The last line may be on its way.
+        # The last line may be on its way; of others a kill may have left a beginning.
         whole = self._path.read_text().rpartition("\n")[0]
-        return [json.loads(line) for line in whole.splitlines()]
+        return [json.loads(line) for line in whole.splitlines() if line.endswith("}")]
 
     def ids(self, what: str) -> set[str]:
         return {line["id"] for line in self.lines() if line["what"] == what}

@@ -11,8 +11,13 @@ _ON_DISK = stat.S_ISREG(os.fstat(1).st_mode)
 
 
 def say(what: str, **more: Any) -> None:
-    """One write: it is whole even when the next instruction kills the process."""
-    os.write(1, json.dumps({"what": what, "pid": os.getpid(), **more}).encode() + b"\n")
+    """One write: it is whole even when the next instruction kills the process.
+
+    A kill during the write may cut it where a page of the file ends: what comes next begins its own
+    line therefore.
+    """
+    line = json.dumps({"what": what, "pid": os.getpid(), **more}).encode()
+    os.write(1, b"\n" + line + b"\n" if _ON_DISK else line + b"\n")
     if _ON_DISK:
         os.fsync(1)
 
