@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help setup services fmt check test demo bench lock clean
+.PHONY: help setup services fmt check test demo chaos bench lock clean
 
 help: ## list the targets
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -40,6 +40,9 @@ test: services check ## check, then every test
 
 demo: setup ## three GPU instances end to end, with faults and a killed process
 	$(BIN)/durably demo
+
+chaos: services setup ## a storm over a store, judged: STORE=sqlite|postgres EVENTS=10000 SEED=1
+	$(BIN)/python -m chaos.storm --store $(or $(STORE),sqlite) --events $(or $(EVENTS),2000) --seed $(or $(SEED),1)
 
 bench: setup ## measure this machine; results as JSON under benchmarks/results/local
 	$(BIN)/python benchmarks/run.py

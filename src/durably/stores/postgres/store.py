@@ -58,6 +58,8 @@ from durably.stores.postgres.writer import Operation, Writer
 _T = TypeVar("_T")
 _Enqueue = tuple[Sequence[Draft], "asyncio.Future[list[Job]]"]
 _READERS = 4
+LOCK_LOST_S = 0.5
+"""So long a worker may be without its lock, to connect again, before it is taken for dead."""
 _FORGOTTEN_AFTER_US = 86_400_000_000
 _APART = 4
 """Connections for `complete` and `cleanup`."""
@@ -456,7 +458,12 @@ class PostgresStore:
             return [row for row in rows if row.id != worker and _is_dead(row, session.now)]
 
         names, states = [], Counter[int]()
-        for row in await self._read(look, timed=True):
+        dead = await self._read(look, timed=True)
+        if any(row.locks and not row.locked for row in dead):
+            # Its connection may be lost and not its process, which then is back at once.
+            await asyncio.sleep(LOCK_LOST_S)
+            dead = await self._read(look, timed=True)
+        for row in dead:
             rescued = await self._write(partial(self._rescue, row))
             if rescued is not None:
                 states += rescued
