@@ -154,8 +154,8 @@ class _Work:
     async def stepping(self, job: JobContext, run: str) -> None:
         """Two durable steps."""
         for number in range(2):
-            step: Callable[[], Awaitable[int]] = partial(_slowly, number)
-            await job.step(f"step {number}", step)
+            done: int = await job.step(f"step {number}", partial(_slowly, number))
+            assert done == number
 
     async def following(self, job: JobContext, run: str) -> None:
         """A follow-up that commits with the outcome."""

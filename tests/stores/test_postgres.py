@@ -237,3 +237,35 @@ def test_the_frontier_spends_a_twentieth_on_reading_all() -> None:
     frontier.end()
     assert not frontier.start()
     assert frontier.start(anxious=True)
+
+
+async def test_a_lost_connection_is_no_death(
+    store: PostgresStore, other: PostgresStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The locks die with it, and are held again in a moment: nobody's jobs run twice for that."""
+    worker = await store.register(info())
+    await add(store)
+    lease = await take_one(store, worker)
+    connect, lost = store._holder.open, asyncio.Event()
+
+    async def connect_slowly() -> None:
+        lost.set()
+        await asyncio.sleep(0.2)
+        await connect()
+
+    monkeypatch.setattr(store._holder, "open", connect_slowly)
+    await asyncio.to_thread(store._holder.call, end_connection(store._holder._connection))
+    async with asyncio.timeout(5):
+        while not lost.is_set():
+            await asyncio.sleep(0.001)
+
+    assert (await other.rescue()).workers == ()
+    await report(store, worker, completed(lease))
+
+
+async def end_connection(connection: asyncpg.Connection) -> None:
+    """The server ends it."""
+    try:
+        await connection.execute("SELECT pg_terminate_backend(pg_backend_pid())")
+    except asyncpg.PostgresError:
+        return
