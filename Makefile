@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help setup services fmt check test demo chaos bench lock clean
+.PHONY: help setup services fmt check test demo chaos simulate gauntlet bench lock clean
 
 help: ## list the targets
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -43,6 +43,12 @@ demo: setup ## three GPU instances end to end, with faults and a killed process
 
 chaos: services setup ## a storm over a store, judged: STORE=sqlite|postgres EVENTS=10000 SEED=1
 	$(BIN)/python -m chaos.storm --store $(or $(STORE),sqlite) --events $(or $(EVENTS),2000) --seed $(or $(SEED),1)
+
+simulate: setup ## the engine in a simulated world: SEEDS=1000
+	$(BIN)/python -m chaos.simulate --seeds $(or $(SEEDS),1000)
+
+gauntlet: services setup ## the field's known bugs, put in one at a time: is each caught?
+	$(BIN)/python -m chaos.gauntlet $(BUGS)
 
 bench: setup ## measure this machine; results as JSON under benchmarks/results/local
 	$(BIN)/python benchmarks/run.py

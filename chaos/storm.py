@@ -19,7 +19,8 @@ from chaos.history import History, read
 from chaos.nemesis import Nemesis, Victim
 from chaos.places import Place, place
 from chaos.proxy import Proxy
-from chaos.roles import ORDERED, PROMISES, Settings
+from chaos.roles import Settings
+from chaos.work import ORDERED, PROMISES
 from durably import JobPriority, JobQueueService, NewJob, __version__
 
 _KILL, _TERM, _AHEAD = signal.SIGKILL, signal.SIGTERM, signal.SIGUSR1

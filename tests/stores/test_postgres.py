@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from typing import Any
 
 import asyncpg
 import pytest
@@ -12,6 +13,7 @@ from durably.stores.postgres.frontier import Frontier
 from durably.stores.postgres.store import PostgresStore
 from durably.testing import VirtualClock
 from durably.testing.conformance.support import (
+    LEASE_S,
     add,
     changes,
     completed,
@@ -269,3 +271,26 @@ async def end_connection(connection: asyncpg.Connection) -> None:
         await connection.execute("SELECT pg_terminate_backend(pg_backend_pid())")
     except asyncpg.PostgresError:
         return
+
+
+async def test_who_renews_in_time_is_not_rescued(
+    store: PostgresStore,
+    other: PostgresStore,
+    clock: VirtualClock,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Between the look and the rescue a worker may have renewed: it keeps its jobs."""
+    worker = await store.register(info())
+    await add(store)
+    lease = await take_one(store, worker)
+    await clock.advance(LEASE_S)
+    write = other._write
+
+    async def renew_then_write(operation: Any) -> Any:
+        await asyncio.to_thread(store.renew, worker)
+        return await write(operation)
+
+    monkeypatch.setattr(other, "_write", renew_then_write)
+
+    assert (await other.rescue()).workers == ()
+    await report(store, worker, completed(lease))

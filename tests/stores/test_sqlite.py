@@ -2,7 +2,7 @@ import asyncio
 import sqlite3
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import pytest
 
@@ -330,3 +330,26 @@ async def test_the_transaction_is_over_with_its_block(store: SQLiteStore) -> Non
         await tx.fetch("SELECT 1")
 
     assert (await look(store, lease)).status is JobStatus.COMPLETED
+
+
+async def test_who_renews_in_time_is_not_rescued(
+    store: SQLiteStore,
+    other: SQLiteStore,
+    clock: VirtualClock,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Between the look and the rescue a worker may have renewed: it keeps its jobs."""
+    worker = await store.register(info())
+    await add(store)
+    lease = await take_one(store, worker)
+    await clock.advance(LEASE_S)
+    write = other._write
+
+    async def renew_then_write(operation: Any) -> Any:
+        await asyncio.to_thread(store.renew, worker)
+        return await write(operation)
+
+    monkeypatch.setattr(other, "_write", renew_then_write)
+
+    assert (await other.rescue()).workers == ()
+    await report(store, worker, completed(lease))
