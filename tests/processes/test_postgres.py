@@ -169,7 +169,7 @@ async def test_a_worker_hears_of_jobs_again_after_its_listener_was_killed(
     """A new job starts long before the worker would have looked by itself."""
     worker = await family.worker(url, processing_interval=3_600)
     async with JobQueueService(url) as queue:
-        await queue.wait((await queue.add_job("quick")).id, timeout=60)
+        await queue.wait((await queue.add_job("quick")).id, timeout=20)
         await killing(url, KILL + " AND query LIKE 'LISTEN%'")
-        await queue.wait((await queue.add_job("quick")).id, timeout=60)
+        await queue.wait((await queue.add_job("quick")).id, timeout=20)
     assert await worker.end() == 0
