@@ -4,7 +4,6 @@ import shutil
 from pathlib import Path
 
 import pytest
-
 from chaos.gauntlet import BUGS, ROOT, Bug, Edit, apply
 
 

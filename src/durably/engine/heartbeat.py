@@ -21,16 +21,24 @@ class Heartbeat:
         worker: the registration to renew.
         lease: seconds.
         lost: called from the heartbeat's thread when the leases are lost, or about to be.
+        watch: called from another thread at each beat while leases are held.
     """
 
     def __init__(
-        self, store: Store, clock: Clock, worker: int, lease: float, lost: Callable[[], None]
+        self,
+        store: Store,
+        clock: Clock,
+        worker: int,
+        lease: float,
+        lost: Callable[[], None],
+        watch: Callable[[], None],
     ) -> None:
         self._store = store
         self._clock = clock
         self._worker = worker
         self._lease = lease
         self._lost = lost
+        self._watch = watch
         self._lock = threading.Lock()
         self._renewed_at = clock.monotonic()
         self._holding = False
@@ -73,7 +81,7 @@ class Heartbeat:
             self._renewed_at = max(self._renewed_at, started)
 
     def watch(self) -> None:
-        """Give up in time when a renewal hangs.
+        """Give up in time when a renewal hangs; look at the event loop.
 
         One that has just begun may succeed, even after the lease has ended: the machine slept, and
         nobody has taken the jobs.
@@ -81,6 +89,8 @@ class Heartbeat:
         asked_at = self._asked_at
         if asked_at is not None and self._clock.monotonic() - asked_at >= self._lease * _BEAT:
             self._give_up_in_time()
+        if self._holding:
+            self._watch()
 
     def _give_up_in_time(self) -> None:
         if self.age() >= self._lease * _GIVE_UP_AT:

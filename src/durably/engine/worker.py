@@ -24,6 +24,7 @@ from durably.engine.heartbeat import Heartbeat
 from durably.engine.pace import Figures, Pace
 from durably.engine.role import Role
 from durably.engine.threads import Threads
+from durably.engine.watch import LoopWatch
 from durably.store import Claimed, Exchanged, Notice, NoticeKind, Refusal, Store, WorkerInfo
 
 _log = logging.getLogger("durably")
@@ -549,6 +550,7 @@ class Worker:
             self._id,
             self._lease,
             self._lost_in_thread,
+            LoopWatch(self._loop, self._clock).look,
         )
 
     def _lost_in_thread(self) -> None:

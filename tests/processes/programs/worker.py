@@ -4,6 +4,8 @@ import asyncio
 import ctypes
 import json
 import os
+import re
+import resource
 import signal
 import sys
 from typing import Any
@@ -20,6 +22,8 @@ class Handlers:
         for handler in (self.quick, self.hold, self.beside, self.exits, self.crashes):
             queue.register_handler(handler.__name__, handler)
         for handler in (self.dies_ahead, self.freezes, self.freezes_and_holds, self.naps):
+            queue.register_handler(handler.__name__, handler)
+        for handler in (self.holds_the_interpreter, self.eats_memory):
             queue.register_handler(handler.__name__, handler)
 
     async def quick(self, job: JobContext) -> int:
@@ -68,6 +72,22 @@ class Handlers:
         self._freeze(job)
         await asyncio.sleep(0.5)
         return os.getpid()
+
+    async def holds_the_interpreter(self, job: JobContext) -> int:
+        """At first go into C code that lets no other thread run, for ever."""
+        say("holding", id=job.id)
+        if not job.crashes:
+            re.match(r"(a|aa)+$", "a" * 200 + "b")
+        return os.getpid()
+
+    async def eats_memory(self, job: JobContext) -> int:
+        """Ask for more than the process may have."""
+        soft, hard = resource.getrlimit(resource.RLIMIT_AS)
+        resource.setrlimit(resource.RLIMIT_AS, (2 << 30, hard))
+        try:
+            return len(bytearray(4 << 30))
+        finally:
+            resource.setrlimit(resource.RLIMIT_AS, (soft, hard))
 
     def _freeze(self, job: JobContext) -> bool:
         if job.crashes > 0 or self._has_frozen:

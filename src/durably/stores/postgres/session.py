@@ -337,7 +337,7 @@ class Session:
     async def _complete(self, outcomes: Sequence[Outcome], *, by: str) -> set[str]:
         """Complete those whose lease is valid and that are found, all in one statement; which."""
         outcomes = sorted(outcomes, key=lambda outcome: outcome.lease.job_id)
-        await self._need_history()
+        await self.need_history()
         rows = await self._fetch(
             "WITH given AS MATERIALIZED (SELECT * FROM"
             " unnest($2::tid[], $3::text[], $4::bigint[], $5::bigint[], $6::text[])"
@@ -363,10 +363,14 @@ class Session:
             self.effects.finished.append(job_id)
         return {row[0] for row in rows}
 
-    async def _need_history(self) -> None:
-        """A final job needs its partition."""
-        span = self.now // HISTORY_SPAN_US
-        if span not in self._spans and span not in self.effects.spans:
+    async def need_history(self) -> None:
+        """Have the partition for what becomes final now, and the next one.
+
+        Well before it is used: a reader that had planned its statement without it would find a job
+        in neither table.
+        """
+        now = self.now // HISTORY_SPAN_US
+        for span in {now, now + 1} - self._spans - self.effects.spans:
             await self._run("SELECT @add_history($1)", span)
             self.effects.spans.add(span)
 
@@ -566,14 +570,16 @@ class Session:
 
     async def get(self, job_id: str) -> JobRecord | None:
         """A job by id, as it is now."""
-        if not is_storable(job_id):
-            return None
-        rows = await self._fetch(
-            f"SELECT {_COLUMNS} FROM @jobs WHERE id = $1"
-            f" UNION ALL SELECT {_COLUMNS} FROM @history WHERE id = $1",
-            job_id,
-        )
-        return JobRecord(*rows[0]) if rows else None
+        # Twice before it is said to be unknown: see `need_history`.
+        for _ in range(2 if is_storable(job_id) else 0):
+            rows = await self._fetch(
+                f"SELECT {_COLUMNS} FROM @jobs WHERE id = $1"
+                f" UNION ALL SELECT {_COLUMNS} FROM @history WHERE id = $1",
+                job_id,
+            )
+            if rows:
+                return JobRecord(*rows[0])
+        return None
 
     async def cancel(self, job_id: str) -> Job:
         """Cancel or ask to."""
@@ -936,7 +942,7 @@ class Session:
                     self._frontier.back(key, record.ready_at)
         for (was_final, is_final), group in changed.items():
             if is_final:
-                await self._need_history()
+                await self.need_history()
             await self._save(_TABLES[was_final], _TABLES[is_final], group)
 
     async def _save(self, source: str, target: str, records: Sequence[JobRecord]) -> None:

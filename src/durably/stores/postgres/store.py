@@ -254,6 +254,7 @@ class PostgresStore:
         await asyncio.to_thread(self._holder.call, self._holder.hold(number))
 
         async def operation(session: Session) -> None:
+            await session.need_history()
             await session._run(  # noqa: SLF001
                 "INSERT INTO @workers VALUES ($1, $2, $3, $4, $5, $6)",
                 *(number, name, text, lease_us, session.now + lease_us),
