@@ -166,7 +166,8 @@ class _Case:
         """When *run* did its last: it ended, or its process was stopped for good."""
         if run.end is not None:
             return run.end
-        kills = [f.start for f in self.faults if f.kind == "kill" and f.pid == run.pid]
+        # It was alive when the kill was noted, and dead when it was healed.
+        kills = [f.end for f in self.faults if f.kind == "kill" and f.pid == run.pid]
         return min((t for t in kills if t >= run.start), default=self.last)
 
     def struck(self, run: Run, until: float) -> bool:
@@ -189,7 +190,7 @@ class _Case:
                 continue
             for runs in self.runs.values():
                 for a, b in pairwise(runs):
-                    if a.pid != fault.pid or a.end is not None or a.start > fault.start:
+                    if a.pid != fault.pid or a.end is not None or a.start > fault.end:
                         continue
                     # While nobody reaches the store nobody can recover.
                     if not any(w.start <= b.start and w.end >= fault.start for w in wide):

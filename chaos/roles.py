@@ -116,13 +116,13 @@ async def produce(url: str, history: History, settings: Settings) -> None:
             await asyncio.sleep(random.expovariate(1 / settings.pause_s))
 
 
-def _end_with_the_storm() -> None:
+def end_with_the_storm() -> None:
     """Nothing of a storm outlives it, however that ends (prctl(2), PR_SET_PDEATHSIG)."""
     ctypes.CDLL(None).prctl(1, signal.SIGKILL)
 
 
 if __name__ == "__main__":
-    _end_with_the_storm()
+    end_with_the_storm()
     role, url, path, text = sys.argv[1:]
     main = {"worker": work, "producer": produce}[role]
     while True:

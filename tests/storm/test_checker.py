@@ -209,6 +209,13 @@ def test_the_dead_do_not_overlap() -> None:
     assert violated([added("a"), runs, fault("hog", 2, 2.1, pid=0)], final("a")) == ["overlap"]
 
 
+def test_what_begins_while_the_kill_is_on_its_way_dies_of_it() -> None:
+    """The process lived until the kill was healed."""
+    runs = ran("a", 2.05) + ran("a", 3, 5, run="r", pid=SECOND)
+
+    assert violated([added("a"), runs, fault("kill", 2, 2.1)], final("a")) == []
+
+
 def test_threads_overlap_where_a_fault_explains_it() -> None:
     """Nobody can stop them; they are fenced."""
     runs = ran("a", 1, 4, kind="threaded") + ran("a", 3, 5, run="r", pid=SECOND, kind="threaded")
