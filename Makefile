@@ -5,10 +5,10 @@ BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help setup services fmt check test demo chaos simulate gauntlet bench lock clean
+.PHONY: help setup services fmt check test demo chaos provisioning simulate gauntlet bench lock clean
 
 help: ## list the targets
-	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 $(STAMP): requirements.lock pyproject.toml
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
@@ -43,6 +43,9 @@ demo: setup ## three GPU instances end to end, with faults and a killed process
 
 chaos: services setup ## a storm over a store, judged: STORE=sqlite|postgres EVENTS=10000 SEED=1
 	$(BIN)/python -m chaos.storm --store $(or $(STORE),sqlite) --events $(or $(EVENTS),2000) --seed $(or $(SEED),1)
+
+provisioning: services setup ## create requests for GPUs while everything fails: CREATES=2000 SEED=1
+	$(BIN)/python -m chaos.provisioning --store $(or $(STORE),sqlite) --creates $(or $(CREATES),200) --seed $(or $(SEED),1)
 
 simulate: setup ## the engine in a simulated world: SEEDS=1000
 	$(BIN)/python -m chaos.simulate --seeds $(or $(SEEDS),1000)
