@@ -32,7 +32,7 @@ def test_every_test_states_its_expectation(path: Path) -> None:
 def test_the_architecture_names_only_files_that_exist() -> None:
     """ARCHITECTURE.md does not drift: every path in it is there."""
     text = (ROOT / "ARCHITECTURE.md").read_text()
-    named = re.findall(r"`((?:src|tests|docs|benchmarks)/[\w/.]+)`", text)
+    named = re.findall(r"`((?:src|tests|docs|benchmarks|chaos)/[\w/.]+)`", text)
 
     assert named
     assert [] == [name for name in named if not (ROOT / name).exists()]
@@ -43,7 +43,7 @@ def test_nothing_names_a_registry_or_an_absolute_path() -> None:
     hosts = "pypi" + r"\.org|python" + r"hosted|npm" + r"js\.|deb\." + "debian"
     pattern = re.compile(hosts + r"|/work" + "/|/root" + "/")
     tracked = [*ROOT.glob("*.md"), *ROOT.glob("*.lock"), ROOT / "Makefile", ROOT / "pyproject.toml"]
-    for folder in ("src", "docs", "benchmarks", "examples", "tests"):
+    for folder in ("src", "docs", "benchmarks", "chaos", "examples", "tests"):
         tracked += (p for p in (ROOT / folder).rglob("*") if p.suffix in {".py", ".md", ".sql"})
 
     assert [] == [str(p) for p in tracked if pattern.search(p.read_text())]
