@@ -76,7 +76,7 @@ class WorkerState(msgspec.Struct, frozen=True, kw_only=True):
     """Jobs it has claimed."""
 
 
-class Claimed(msgspec.Struct, frozen=True):
+class Claimed(msgspec.Struct, frozen=True, gc=False):
     """A leased job."""
 
     lease: Lease

@@ -89,12 +89,14 @@ def test_a_ticker_calls_until_it_is_stopped() -> None:
 
 def test_a_ticker_may_stop_itself() -> None:
     """`stop` from within the call does not wait for the call."""
-    done = threading.Event()
+    made, done = threading.Event(), threading.Event()
 
     def call() -> None:
+        made.wait(10)
         ticker.stop()
         done.set()
 
     ticker = SystemClock().every(0.001, call, "durably-test")
+    made.set()
 
     assert done.wait(10)

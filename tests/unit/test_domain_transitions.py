@@ -94,7 +94,7 @@ def test_a_claim_starts_or_reserves() -> None:
     """Only a start spends an attempt and ends the wait for a retry."""
     started, ahead = (record(attempts=1, next_retry_at=NOW) for _ in range(2))
     for job, start in ((started, True), (ahead, False)):
-        transitions.claim(job, token=9, worker=3, name="h:1:3", now=NOW + 1, start=start)
+        transitions.claim(job, 9, 3, "h:1:3", NOW + 1, start)
 
     assert (started.state, started.attempts, started.processed_at) == (State.RUNNING, 2, NOW + 1)
     assert (ahead.state, ahead.attempts, ahead.processed_at) == (State.RESERVED, 1, None)
@@ -160,9 +160,9 @@ def test_errors_are_kept_in_order() -> None:
         ),
         NOW + 1,
     )
-    transitions.claim(job, token=8, worker=1, name="w", now=NOW + 2, start=True)
+    transitions.claim(job, 8, 1, "w", NOW + 2, True)
     transitions.crash(job, "w", NOW + 3)
-    transitions.claim(job, token=9, worker=1, name="w", now=NOW + 4, start=True)
+    transitions.claim(job, 9, 1, "w", NOW + 4, True)
     transitions.record_outcome(job, outcome(OutcomeKind.COMPLETED, result="1"), NOW + 5)
     done = job.to_job()
 

@@ -4,12 +4,13 @@ import math
 from collections.abc import Iterable, Mapping
 
 _GROWTH = math.log(1.1)
+_PER_GROWTH = 1 / _GROWTH
 _SMALLEST = 1e-6
 
 
 def bucket_of(seconds: float) -> int:
     """The bucket of a duration; bucket *n* covers 1.1**n to 1.1**(n+1) microseconds."""
-    return int(math.log(max(seconds, _SMALLEST) / _SMALLEST) / _GROWTH)
+    return int(math.log(seconds * 1e6) * _PER_GROWTH) if seconds > _SMALLEST else 0
 
 
 def merge(histograms: Iterable[Mapping[int, int]]) -> dict[int, int]:

@@ -3,7 +3,7 @@
 from collections.abc import Collection
 from datetime import datetime
 from enum import IntEnum, StrEnum
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 
@@ -64,6 +64,7 @@ _STATUS = (
     JobStatus.FAILED,
     JobStatus.CANCELLED,
 )
+_PRIORITY = {int(priority): priority for priority in JobPriority}
 STATES_OF = {
     status: tuple(state for state in State if state.status is status) for status in JobStatus
 }
@@ -125,7 +126,7 @@ class Job(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     """Whether somebody asked to cancel it."""
 
 
-class JobRecord(msgspec.Struct, array_like=True):
+class JobRecord(msgspec.Struct, array_like=True, gc=False):
     """A job as stores keep it: flat, mutable, times in microseconds, JSON as text.
 
     The order of the fields is the order in which a store hands them over (`FIELDS`).
@@ -135,8 +136,8 @@ class JobRecord(msgspec.Struct, array_like=True):
     id: str
     type: str
     queue: str
-    priority: int
-    state: int
+    priority: Annotated[int, msgspec.Meta(ge=1, le=4)]
+    state: Annotated[int, msgspec.Meta(ge=0, le=6)]
     ready_at: int
     """When it became or becomes ready: the place in its lane."""
     created_at: int
@@ -174,7 +175,7 @@ class JobRecord(msgspec.Struct, array_like=True):
             type=self.type,
             payload=msgspec.json.decode(self.payload),
             status=_STATUS[self.state],
-            priority=JobPriority(self.priority),
+            priority=_PRIORITY[self.priority],
             attempts=self.attempts,
             max_attempts=self.max_attempts,
             created_at=to_datetime(self.created_at),
@@ -222,7 +223,7 @@ class NewJob(_ByPosition, frozen=True, kw_only=True):
     tags: Collection[str] = ()
 
 
-class Draft(msgspec.Struct, frozen=True):
+class Draft(msgspec.Struct, frozen=True, gc=False):
     """A checked and encoded job on its way into a store, which adds the times."""
 
     id: str

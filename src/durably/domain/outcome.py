@@ -63,7 +63,7 @@ def check_seconds(name: str, value: object) -> float:
     return float(value)
 
 
-class Lease(msgspec.Struct, frozen=True):
+class Lease(msgspec.Struct, frozen=True, gc=False):
     """The right to decide how one attempt of one job ends."""
 
     job_id: str
@@ -136,7 +136,7 @@ class Failure(msgspec.Struct, frozen=True, kw_only=True):
     traceback: str = ""
 
 
-class Outcome(msgspec.Struct, frozen=True):
+class Outcome(msgspec.Struct, frozen=True, gc=False):
     """The end of one attempt, as reported to the store."""
 
     lease: Lease

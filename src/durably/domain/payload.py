@@ -116,6 +116,8 @@ def check_text(name: str, value: object, *, longest: int) -> str:
     """*value* if it is a text of 1 to *longest* characters that every store can keep."""
     if not isinstance(value, str):
         raise TypeError(f"{name} must be a str, got {value!r}")
+    if 1 <= len(value) <= longest and value.isascii() and value.isprintable():
+        return value  # as nearly all are
     if not 1 <= len(value) <= longest:
         raise ValueError(f"{name} must have 1 to {longest} characters, got {value[:200]!r}")
     if "\0" in value:

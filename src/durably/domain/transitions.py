@@ -60,7 +60,7 @@ def already_recorded(record: JobRecord | None, token: int) -> bool:
     return record is not None and record.state not in LEASED and record.token == token
 
 
-def claim(record: JobRecord, *, token: int, worker: int, name: str, now: int, start: bool) -> None:
+def claim(record: JobRecord, token: int, worker: int, name: str, now: int, start: bool) -> None:
     """Lease the job; with *start* its handler starts at once, else it is only reserved."""
     record.state = State.RESERVED
     record.token = token

@@ -11,7 +11,7 @@ from typing import Any, TypeVar, cast
 
 from durably.domain.errors import LeaseLostError, StoreBusyError
 from durably.domain.job import AttemptError, JobPriority, JobRecord, JobStatus, Progress
-from durably.domain.outcome import Changes, Lease, Outcome, OutcomeKind
+from durably.domain.outcome import NO_CHANGES, Changes, Lease, Outcome, OutcomeKind
 from durably.domain.payload import check_text, decode, encode
 from durably.engine.drafts import Changeset, Drafter, FollowUp
 from durably.store import Store, Transaction
@@ -244,28 +244,40 @@ class SyncCompletionTransaction:
 class AttemptWrites:
     """What one attempt writes before its outcome, always under its lease."""
 
-    def __init__(self, store: Store, lease: Lease, drafter: Drafter) -> None:
-        self._store = store
-        self._drafter = drafter
-        self._steps: dict[str, Any] | None = None
-        self._step_locks: dict[str, asyncio.Lock] = {}
+    __slots__ = (
+        *("lease", "started_at", "interrupted", "completed"),
+        *("_store", "_drafter", "_changes", "_steps", "_step_locks", "_unsettled", "_completing"),
+    )
+
+    def __init__(self, store: Store, lease: Lease, drafter: Drafter, started_at: float) -> None:
         self.lease = lease
-        self.changes = Changeset(drafter)
+        self.started_at = started_at
+        """On the loop's clock."""
         self.interrupted = False
         self.completed: Outcome | None = None
         """Set once `complete` has recorded the outcome."""
+        self._store = store
+        self._drafter = drafter
+        # Most handlers need none of what follows.
+        self._changes: Changeset | None = None
+        self._steps: dict[str, Any] | None = None
+        self._step_locks: dict[str, asyncio.Lock] | None = None
         self._unsettled: tuple[Outcome, Changes] | None = None
         """The outcome left to a transaction of the handler's, and the changes before it."""
         self._completing = False
-        self.started_at = 0.0
-        """On the loop's clock."""
 
     @property
     def open_changes(self) -> Changeset:
-        """`changes`, unless they have been committed: what came after would be lost in silence."""
+        """What commits with the outcome, unless it has been: what came after would be lost."""
         if self.completed is not None or self._unsettled is not None:
             raise LeaseLostError(f"job {self.lease.job_id} has already been completed")
-        return self.changes
+        if self._changes is None:
+            self._changes = Changeset(self._drafter)
+        return self._changes
+
+    def changed(self) -> Changes:
+        """What commits with the outcome, as it stands now."""
+        return NO_CHANGES if self._changes is None else self._changes.freeze()
 
     async def set_progress(self, fraction: float, message: str) -> None:
         """See `JobContext.set_progress`."""
@@ -282,6 +294,8 @@ class AttemptWrites:
     async def step(self, name: str, fn: Callable[[], Any]) -> Any:
         """See `JobContext.step`."""
         # Two calls of one name at a time must run it once.
+        if self._step_locks is None:
+            self._step_locks = {}
         async with self._step_locks.setdefault(name, asyncio.Lock()):
             stored, result = await self.stored_step(name)
             if stored:
@@ -327,7 +341,8 @@ class AttemptWrites:
         (outcome, before), self._unsettled = self._unsettled, None
         job = await self._store.get(self.lease.job_id)
         if job is None or job.status is not JobStatus.COMPLETED:
-            self.changes.roll_back_to(before)
+            if self._changes is not None:
+                self._changes.roll_back_to(before)
             raise RuntimeError(
                 "the handler has not committed the transaction of complete(connection=…)"
             )
@@ -338,7 +353,8 @@ class AttemptWrites:
         self, result: Any, connection: object = None
     ) -> AsyncIterator[CompletionTransaction]:
         """See `JobContext.complete`."""
-        before = self.open_changes.freeze()
+        changes = self.open_changes
+        before = changes.freeze()
         text = None if result is None else encode(result, what="result")
         loop = asyncio.get_running_loop()
 
@@ -348,7 +364,7 @@ class AttemptWrites:
                 OutcomeKind.COMPLETED,
                 loop.time() - self.started_at,
                 result=text,
-                changes=self.changes.freeze(),
+                changes=changes.freeze(),
             )
 
         inside = inside_complete.set(True)
@@ -357,7 +373,7 @@ class AttemptWrites:
             async with self._store.complete(self.lease, finish, connection) as transaction:
                 yield CompletionTransaction(transaction, self)
         except BaseException:
-            self.changes.roll_back_to(before)
+            changes.roll_back_to(before)
             raise
         finally:
             self._completing = False

@@ -54,6 +54,11 @@ class Attempt:
         report: takes the outcome, once, unless there is nothing left to decide.
     """
 
+    __slots__ = (
+        *("claimed", "lease", "handler", "task", "why", "cancellable"),
+        *("_policy", "_threads", "_random", "_report", "_loop", "_writes", "_timer", "_reported"),
+    )
+
     def __init__(
         self,
         claimed: Claimed,
@@ -64,12 +69,14 @@ class Attempt:
         drafter: Drafter,
         threads: Threads,
         random: Random,
+        loop: asyncio.AbstractEventLoop,
         report: Callable[["Attempt", Outcome], None],
     ) -> None:
         self.claimed = claimed
         self.lease = claimed.lease
         self.handler = handler
         self.task: asyncio.Task[None] | None = None
+        """What runs it; set before `run`."""
         self.why: Interruption | None = None
         """The first reason to stop, or that the lease is lost."""
         self.cancellable = handler.is_async
@@ -78,11 +85,9 @@ class Attempt:
         self._threads = threads
         self._random = random
         self._report = report
-        self._loop = asyncio.get_running_loop()
-        self._writes = AttemptWrites(store, claimed.lease, drafter)
-        self._writes.started_at = self._loop.time()
+        self._loop = loop
+        self._writes = AttemptWrites(store, claimed.lease, drafter, loop.time())
         self._timer: asyncio.TimerHandle | None = None
-        self._begun = False
         self._reported = False
 
     def interrupt(self, why: Interruption) -> None:
@@ -92,17 +97,24 @@ class Attempt:
         if self.why is None or why is Interruption.LEASE_LOST:
             self.why = why
         self._writes.interrupted = True
-        # A task that is cancelled before its first step would never reach `run`.
-        if self.cancellable and self._begun and self.task is not None:
+        if self.cancellable and self.task is not None:
             self.task.cancel()
+
+    def waits(self) -> None:
+        """The handler has not returned at once: from now on its time limit is watched."""
+        if self.handler.timeout is not None and self._timer is None:
+            ends = self._writes.started_at + self.handler.timeout
+            self._timer = self._loop.call_at(ends, self._overrun)
 
     async def run(self) -> None:
         """Run the handler and report how it ended; returns when nothing of it runs any more."""
-        self._begun = True
-        if self.handler.timeout is not None:
-            self._timer = self._loop.call_later(self.handler.timeout, self._overrun)
         try:
-            outcome = await self._handle()
+            if self.handler.is_async:
+                result = await self.handler.function(self._context())
+            else:
+                result = await self._in_thread()
+            await self._writes.settle()
+            outcome = self._completed(result)
         except BaseException as error:  # noqa: BLE001  # SystemExit too: a job ends no worker
             with contextlib.suppress(RuntimeError, StoreError):  # it has failed in any case
                 await self._writes.settle()
@@ -111,21 +123,21 @@ class Attempt:
             self._timer.cancel()
         self._finish(outcome)
 
-    async def _handle(self) -> Outcome:
-        if self.why is not None:
-            raise asyncio.CancelledError
-        payload = self.handler.payload(self.claimed.record.payload)
-        if self.handler.is_async:
-            context = JobContext(self.claimed.record, payload, self._writes)
-            return await self._returned(await self.handler.function(context))
-        blocking = SyncJobContext(self.claimed.record, payload, self._writes, self._loop)
-        thread = self._threads.run(lambda: self.handler.function(blocking))
+    def _context(self) -> JobContext:
+        record = self.claimed.record
+        return JobContext(record, self.handler.payload(record.payload), self._writes)
+
+    async def _in_thread(self) -> Any:
+        record = self.claimed.record
+        payload = self.handler.payload(record.payload)
+        context = SyncJobContext(record, payload, self._writes, self._loop)
+        thread = self._threads.run(lambda: self.handler.function(context))
         await asyncio.wait([thread])
         result = thread.result()
         if inspect.isawaitable(result):
             # A plain function that returns a coroutine, for example a lambda.
-            result = await self._on_loop(result, blocking)
-        return await self._returned(result)
+            return await self._on_loop(result, context)
+        return result
 
     async def _on_loop(self, rest: Awaitable[Any], context: SyncJobContext) -> Any:
         """Run what a thread has returned as if the handler had been async from the start."""
@@ -156,10 +168,6 @@ class Attempt:
         self._report(self, outcome)
 
     # What an end means
-
-    async def _returned(self, result: Any) -> Outcome:
-        await self._writes.settle()
-        return self._completed(result)
 
     def _completed(self, result: Any) -> Outcome:
         if self._writes.completed is not None:
@@ -219,7 +227,7 @@ class Attempt:
         return self.claimed.record.attempts
 
     def _changes(self) -> Changes:
-        return self._writes.changes.freeze()
+        return self._writes.changed()
 
     def _outcome(self, kind: OutcomeKind, **fields: Any) -> Outcome:
         return Outcome(self.lease, kind, self._loop.time() - self._writes.started_at, **fields)

@@ -3,9 +3,12 @@
 from durably.domain.histogram import bucket_of
 from durably.store import ACTIVITY_WINDOW_S, Activity
 
-AHEAD_S = 0.010
-"""So much work is claimed ahead at least: a newer job of higher priority waits for twice it."""
-AHEAD_MOST_S = 0.040
+AHEAD_S = 0.004
+"""So much work is claimed ahead at least."""
+AHEAD_MOST_S = 0.020
+"""So much at most: a newer job of higher priority waits for it."""
+BEGUN_WITHIN_S = 0.020
+"""What was claimed ahead has at least so long to find a slot."""
 AHEAD_MOST = 1_000
 _ROUND_TRIPS = 1.5
 """So many exchanges' worth is claimed ahead, that the slots do not stand empty during one."""
@@ -16,7 +19,7 @@ _FEW = 32
 
 
 class Pace:
-    """Measures how many jobs end each second, to claim `AHEAD_S` of work ahead and no more."""
+    """Measures how many jobs end each second, to claim `ahead_s` of work ahead and no more."""
 
     def __init__(self) -> None:
         self._ended = 0
@@ -36,7 +39,7 @@ class Pace:
     @property
     def ahead_longest_s(self) -> float:
         """When no slot has become free for so long, what was claimed ahead is given back."""
-        return 2 * self.ahead_s
+        return max(2 * self.ahead_s, BEGUN_WITHIN_S)
 
     def ended(self) -> None:
         """A job has ended."""

@@ -1,14 +1,13 @@
 """Claims jobs, runs them, records how they ended: one `Store.exchange` after the other."""
 
 import asyncio
-import heapq
 import logging
 import os
 import platform
-from collections import Counter
+from collections import Counter, deque
+from collections.abc import Sequence
 from random import Random
-
-import msgspec
+from typing import NamedTuple
 
 from durably.domain import transitions
 from durably.domain.claiming import Claim, Lane, rank_of
@@ -18,11 +17,12 @@ from durably.domain.job import State
 from durably.domain.outcome import Lease, Outcome, OutcomeKind
 from durably.engine.drafts import Drafter
 from durably.engine.executor import Attempt, Interruption
-from durably.engine.handlers import Handlers
+from durably.engine.handlers import Handler, Handlers
 from durably.engine.health import Pulse
 from durably.engine.heartbeat import Heartbeat
 from durably.engine.pace import Figures, Pace
 from durably.engine.role import Role
+from durably.engine.slots import Slots
 from durably.engine.threads import Threads
 from durably.engine.watch import LoopWatch
 from durably.store import Claimed, Exchanged, Notice, NoticeKind, Refusal, Store, WorkerInfo
@@ -38,14 +38,14 @@ CANCEL_GRACE_S = 1.0
 _FINAL = (OutcomeKind.COMPLETED, OutcomeKind.FAILED, OutcomeKind.CANCELLED)
 
 
-class _Ahead(msgspec.Struct, frozen=True, order=True):
-    """A job claimed ahead of a free slot; they sort in the order in which jobs are claimed."""
+class _Ahead(NamedTuple):
+    """A job claimed and not yet begun; they sort in the order in which jobs are claimed."""
 
     rank: float
     ready_at: int
     seq: int
     until: float
-    """When it is given back unless it has started, monotonic."""
+    """When it is given back unless it has begun, monotonic."""
     claimed: Claimed
 
 
@@ -89,14 +89,17 @@ class Worker:
         self._figures = Figures()
         self._loop = asyncio.get_running_loop()
         self._wake = asyncio.Event()
-        self._idle = asyncio.Event()
-        self._idle.set()
         self._round = asyncio.Condition()
         self._rounds = 0
         self._in_flight = False
-        self._running: dict[Lease, Attempt] = {}
-        self._ahead: list[_Ahead] = []
-        self._unrecorded_starts: dict[Lease, float] = {}
+        self._ahead: deque[_Ahead] = deque()
+        self._slots = Slots(
+            concurrency,
+            waiting=lambda: len(self._ahead) if self._claiming else 0,
+            take=self._next_attempt,
+            left=self._left,
+        )
+        self._unrecorded_starts: dict[Attempt, float] = {}
         """Since when they run, oldest first."""
         self._outbox: list[Outcome] = []
         self._look = True
@@ -137,12 +140,12 @@ class Worker:
     @property
     def running(self) -> int:
         """How many handlers run."""
-        return len(self._running)
+        return len(self._slots.running)
 
     @property
     def running_threads(self) -> int:
         """How many of them run in threads, which cannot be stopped."""
-        return sum(not attempt.cancellable for attempt in self._running.values())
+        return sum(not attempt.cancellable for attempt in self._slots.running)
 
     def pulse(self) -> Pulse:
         """When it last got on with what a worker must do."""
@@ -190,8 +193,8 @@ class Worker:
 
         Gives how many were still running then. Their jobs are returned unspent.
         """
-        await self._clock.wait(self._idle, timeout)
-        left = list(self._running.values())
+        await self._clock.wait(self._slots.idle, timeout)
+        left = list(self._slots.running)
         for attempt in left:
             _log.warning(
                 "job %s (%s) is still running at shutdown", attempt.lease.job_id, attempt.lease.type
@@ -211,7 +214,7 @@ class Worker:
         self._wake.set()
         await asyncio.wait([self._task])  # a loop that closes may have cancelled it
         await self._rescuer.stop()
-        for attempt in self._running.values():
+        for attempt in self._slots.running:
             attempt.interrupt(Interruption.LEASE_LOST)
         await self._resign()
         self._threads.close()
@@ -303,8 +306,8 @@ class Worker:
         outcomes = self._outbox[:]
         asked_at = self._clock.monotonic()
         begun = [
-            lease
-            for lease, since in self._unrecorded_starts.items()
+            attempt
+            for attempt, since in self._unrecorded_starts.items()
             if self._ask or since + START_RECORDED_AFTER_S <= asked_at
         ]
         activity = self._figures.to_tell(asked_at, len(outcomes))
@@ -319,7 +322,7 @@ class Worker:
             result = await self._store.exchange(
                 self._id,
                 outcomes=outcomes,
-                started=begun,
+                started=[attempt.lease for attempt in begun],
                 held=self._held(outcomes) if unsure else None,
                 claim=claim,
                 activity=activity,
@@ -333,8 +336,8 @@ class Worker:
         self._pace.exchanged(self._exchanged_at - asked_at)
         # What has been reported meanwhile stays for the next.
         del self._outbox[: len(outcomes)]
-        for lease in begun:
-            self._unrecorded_starts.pop(lease, None)
+        for attempt in begun:
+            self._unrecorded_starts.pop(attempt, None)
         if activity is not None:
             self._figures.told(activity, self._exchanged_at)
         await self._take(result, outcomes, asked_at, claimed_for=claim)
@@ -349,15 +352,12 @@ class Worker:
             return
         if result.claimed:
             self._heartbeat.claimed(asked_at)
-        for claimed in result.claimed:
-            if not self._claiming:
-                # Stopped while the claim was on its way.
+        if self._claiming:
+            self._keep(result.claimed)
+        else:  # stopped while the claim was on its way
+            for claimed in result.claimed:
                 self._give_back(claimed)
-            elif claimed.record.state == State.RUNNING:
-                self._begin(claimed)
-            else:
-                self._reserve(claimed)
-        self._fill_slots()
+        self._slots.fill()
         for job_id in result.cancel:
             self._cancel(job_id)
         if claimed_for is not None:
@@ -365,13 +365,13 @@ class Worker:
         self._due_at = None if result.due_in_s is None else asked_at + result.due_in_s
         if self._more and self._claiming and self._free() > 0:
             self._look_now()
-        if not self._running and not self._ahead:
+        if not self._slots.running and not self._ahead:
             self._heartbeat.idle()
 
     def _held(self, outcomes: list[Outcome]) -> list[Lease]:
         """Every lease known here: after a lost reply the store takes back any other."""
         return [
-            *(attempt.lease for attempt in self._running.values()),
+            *(attempt.lease for attempt in self._slots.running),
             *(ahead.claimed.lease for ahead in self._ahead),
             *(outcome.lease for outcome in outcomes),
         ]
@@ -390,7 +390,7 @@ class Worker:
                 reserve = max(1, reserve)
         if free + reserve < 1:
             return None
-        held = Counter(a.lease.type for a in self._running.values())
+        held = Counter(a.lease.type for a in self._slots.running)
         held.update(ahead.claimed.lease.type for ahead in self._ahead)
         lanes = tuple(
             Lane(queue, handler.type, limit)
@@ -400,7 +400,7 @@ class Worker:
         )
         if not lanes:
             return None
-        suspects = not any(a.claimed.record.suspect for a in self._running.values())
+        suspects = not any(a.claimed.record.suspect for a in self._slots.running)
         return Claim(
             lanes=lanes, start=free, reserve=reserve, suspects=suspects, aging_s=self._aging
         )
@@ -409,13 +409,26 @@ class Worker:
         return 1_000_000 if most is None else most - held
 
     def _free(self) -> int:
-        return max(0, self._concurrency - len(self._running))
+        """Slots that nothing runs in and that nothing claimed will take."""
+        return max(0, self._slots.free - len(self._ahead))
 
-    def _reserve(self, claimed: Claimed) -> None:
-        record = claimed.record
-        rank = rank_of(record.priority, record.ready_at, self._aging)
+    def _keep(self, claimed: Sequence[Claimed]) -> None:
+        """Put what has been claimed in its place among what waits here."""
+        if not claimed:
+            return
         until = self._clock.monotonic() + self._pace.ahead_longest_s
-        heapq.heappush(self._ahead, _Ahead(rank, record.ready_at, record.seq, until, claimed))
+        new = [
+            _Ahead(
+                rank_of(record.priority, record.ready_at, self._aging),
+                record.ready_at,
+                record.seq,
+                until,
+                one,
+            )
+            for one in claimed
+            for record in (one.record,)
+        ]
+        self._ahead = deque(sorted([*self._ahead, *new]))
 
     def _return_overdue(self) -> None:
         """What was claimed ahead and has met no free slot belongs to whoever has one.
@@ -427,23 +440,44 @@ class Worker:
             self._return_ahead(self._ahead)
             self._pace.slow_down()
 
-    def _fill_slots(self) -> None:
-        now = self._clock.monotonic() if self._ahead else 0.0
-        while self._ahead and self._claiming and self._free():
+    def _next_attempt(self) -> Attempt | None:
+        """Begin what comes next of what has been claimed; called by a slot that is free."""
+        if not self._claiming:
+            return None
+        now = self._clock.monotonic()
+        while self._ahead:
             if self._ahead[0].until <= now:
                 self._return_overdue()
-                return
-            claimed = heapq.heappop(self._ahead).claimed
-            transitions.begin(claimed.record, self._clock.now_us())
-            self._unrecorded_starts[claimed.lease] = now
-            self._begin(claimed)
+                return None
+            claimed = self._ahead.popleft().claimed
+            handler = self._handlers.get(claimed.lease.type)
+            if handler is None:
+                # Claimed for a handler that was there when it was asked for.
+                self._give_back(claimed)
+                continue
+            attempt = self._attempt(claimed, handler)
+            if claimed.record.state == State.RESERVED:
+                transitions.begin(claimed.record, self._clock.now_us())
+                self._unrecorded_starts[attempt] = now
+            return attempt
+        return None
 
-    def _return_ahead(self, back: "list[_Ahead]") -> None:
-        if not back:
-            return
+    def _attempt(self, claimed: Claimed, handler: Handler) -> Attempt:
+        return Attempt(
+            claimed,
+            handler,
+            self._handlers.policy(handler),
+            store=self._store,
+            drafter=self._drafter,
+            threads=self._threads,
+            random=self._random,
+            loop=self._loop,
+            report=self._report,
+        )
+
+    def _return_ahead(self, back: Sequence[_Ahead]) -> None:
         gone = {ahead.claimed.lease for ahead in back}
-        self._ahead = [ahead for ahead in self._ahead if ahead.claimed.lease not in gone]
-        heapq.heapify(self._ahead)
+        self._ahead = deque(ahead for ahead in self._ahead if ahead.claimed.lease not in gone)
         for ahead in back:
             self._give_back(ahead.claimed)
 
@@ -453,56 +487,25 @@ class Worker:
 
     # Attempts
 
-    def _begin(self, claimed: Claimed) -> None:
-        handler = self._handlers.get(claimed.lease.type)
-        if handler is None:
-            # Claimed for a handler that was there when it was asked for.
-            self._give_back(claimed)
-            return
-        attempt = Attempt(
-            claimed,
-            handler,
-            self._handlers.policy(handler),
-            store=self._store,
-            drafter=self._drafter,
-            threads=self._threads,
-            random=self._random,
-            report=self._report,
-        )
-        self._running[claimed.lease] = attempt
-        self._idle.clear()
-        attempt.task = self._loop.create_task(self._attend(attempt), name=f"job-{handler.type}")
-
-    async def _attend(self, attempt: Attempt) -> None:
-        """Run one attempt in one slot."""
-        try:
-            await attempt.run()
-        finally:
-            self._leave(attempt)
-
-    def _leave(self, attempt: Attempt) -> None:
-        del self._running[attempt.lease]
-        self._unrecorded_starts.pop(attempt.lease, None)
+    def _left(self, attempt: Attempt) -> None:
+        self._unrecorded_starts.pop(attempt, None)
         if attempt.why is Interruption.LEASE_LOST:
             # If the registration has survived, the store still holds the job for this worker: only
             # now that nothing of it runs any more may it be given back.
             self._unsure = True
         self._pace.ended()
-        self._fill_slots()
-        if not self._running:
-            self._idle.set()
         if self._more or attempt.handler.max_concurrency or attempt.claimed.record.suspect:
             self._look = True
         self._wake.set()
 
     def _report(self, attempt: Attempt, outcome: Outcome) -> None:
         self._outbox.append(outcome)
-        record = attempt.claimed.record
         if outcome.kind is not OutcomeKind.RETURNED:
-            started_us = self._clock.now_us() - int(outcome.run_s * 1e6)
+            now_us = self._clock.now_us()
+            waited_us = now_us - int(outcome.run_s * 1e6) - attempt.claimed.record.ready_at
             self._figures.add(
-                self._clock.now_us(),
-                wait_s=max(0, started_us - record.ready_at) / 1e6,
+                now_us,
+                wait_s=waited_us / 1e6,
                 run_s=outcome.run_s,
                 final=outcome.kind in _FINAL,
                 failed=outcome.failure is not None,
@@ -510,7 +513,7 @@ class Worker:
         self._wake.set()
 
     def _cancel(self, job_id: str) -> None:
-        for attempt in self._running.values():
+        for attempt in self._slots.running:
             if attempt.lease.job_id == job_id and attempt.why is None:
                 attempt.interrupt(Interruption.CANCEL)
         # What has not started is cancelled when it is given back.
@@ -558,7 +561,7 @@ class Worker:
 
     def _leases_lost(self) -> None:
         """Stop every handler before somebody else may run its job."""
-        for attempt in self._running.values():
+        for attempt in self._slots.running:
             attempt.interrupt(Interruption.LEASE_LOST)
         self._ahead.clear()
         self._unsure = True

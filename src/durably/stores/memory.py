@@ -120,6 +120,7 @@ class MemoryStore:
         self._event_ids = itertools.count(1)
         self._told: set[NoticeKind] = set()
         self._finished: list[str] = []
+        self._telling = False
 
     async def open(self) -> None:
         """See `Store.open`."""
@@ -505,20 +506,22 @@ class MemoryStore:
             raise StoreBusyError("inside complete() nothing else may be written; use its `tx`")
         with self._lock:
             yield self._clock.now_us()
-        notices = [Notice(kind) for kind in self._told]
-        if self._finished:
-            notices.append(Notice(NoticeKind.FINISHED, tuple(self._finished)))
-        if notices:
-            self._told.clear()
-            self._finished.clear()
+        if (self._told or self._finished) and not self._telling:
             # Listeners hear of it after the operation has returned, as with every other store.
-            asyncio.get_running_loop().call_soon(self._tell, notices)
+            self._telling = True
+            asyncio.get_running_loop().call_soon(self._tell)
 
     def _check_open(self) -> None:
         if self._opened < 1:
             raise StoreClosedError("the store is not open: use `async with` on the service")
 
-    def _tell(self, notices: list[Notice]) -> None:
+    def _tell(self) -> None:
+        self._telling = False
+        notices = [Notice(kind) for kind in self._told]
+        if self._finished:
+            notices.append(Notice(NoticeKind.FINISHED, tuple(self._finished)))
+        self._told.clear()
+        self._finished.clear()
         for notice in notices:
             for listener in tuple(self._listeners):
                 listener(notice)
@@ -537,18 +540,20 @@ class MemoryStore:
     def _change(self, record: JobRecord, transition: Callable[..., None], *args: Any) -> None:
         """Apply *transition* and keep every index in step with the record."""
         before = record.state
-        key = (record.queue, record.type)
         transition(record, *args)
-        if record.state != before:
-            self._counts[(*key, before)] -= 1
-            self._counts[(*key, record.state)] += 1
-        if before in LEASED and record.state not in LEASED and record.worker in self._workers:
+        after = record.state
+        if after != before:
+            self._counts[record.queue, record.type, before] -= 1
+            self._counts[record.queue, record.type, after] += 1
+        if after in LEASED:
+            return
+        if before in LEASED and record.worker in self._workers:
             self._workers[record.worker].held.pop(record.seq, None)
-        if record.state != before or record.state == State.READY:
+        if after != before or after == State.READY:
             self._place(record)
 
     def _place(self, record: JobRecord) -> None:
-        """File the record under its state. Old entries of heaps are dropped when met."""
+        """File a job that nobody holds under its state. Old entries of heaps are dropped when met."""
         place = (record.ready_at, record.seq)
         if record.state == State.SCHEDULED:
             heapq.heappush(self._scheduled, place)
@@ -557,12 +562,11 @@ class MemoryStore:
             lane = (record.queue, record.type, record.suspect, record.priority)
             heapq.heappush(self._lanes[lane], place)
             self._told.add(NoticeKind.READY)
-        final = transitions.is_final(record)
-        if final:
+        else:
             self._finished.append(record.id)
         if record.unique_key is not None:
             key = (record.type, record.unique_key)
-            if not final:
+            if not transitions.is_final(record):
                 self._unique[key] = record
             elif self._unique.get(key) is record:
                 del self._unique[key]
@@ -577,6 +581,9 @@ class MemoryStore:
             if not transitions.owns(record, token):
                 self._late_outcomes += outcome.kind is not OutcomeKind.RETURNED
                 refused[position] = Refusal.LEASE_LOST
+                continue
+            if not outcome.changes:
+                self._change(record, transitions.record_outcome, outcome, now)
                 continue
             try:
                 self._check_versions(outcome.changes)
@@ -617,11 +624,11 @@ class MemoryStore:
         return None
 
     def _claim(self, worker: int, me: _Worker, claim: Claim, now: int) -> tuple[Claimed, ...]:
-        token = next(self._token)
+        token, name = next(self._token), f"{me.name}:{worker}"
         claimed: list[Claimed] = []
         for seq, start in choose(self._candidates(claim), claim):
             record = self._jobs[seq]
-            self._change(record, _claim(token, worker, f"{me.name}:{worker}", now, start=start))
+            self._change(record, transitions.claim, token, worker, name, now, start)
             me.held[seq] = record
             lease = Lease(record.id, token, seq, record.type, record.queue)
             claimed.append(Claimed(lease, msgspec.structs.replace(record)))
@@ -648,19 +655,17 @@ class MemoryStore:
         places = self._lanes.get((lane.queue, lane.type, suspect, priority))
         while places:
             ready_at, seq = places[0]
-            if self._is_ready(seq, ready_at, suspect):
+            record = self._jobs.get(seq)
+            if (
+                record is not None
+                and record.state == State.READY
+                and record.ready_at == ready_at
+                and record.suspect is suspect
+            ):
                 yield candidate(priority, ready_at, seq, number, suspect=suspect, aging_s=aging_s)
-                if self._is_ready(seq, ready_at, suspect):
+                if record.state == State.READY:
                     return  # not taken: neither will those behind it be
             heapq.heappop(places)
-
-    def _is_ready(self, seq: int, ready_at: int, suspect: bool) -> bool:
-        record = self._jobs.get(seq)
-        return (
-            record is not None
-            and record.state == State.READY
-            and (record.ready_at, record.suspect) == (ready_at, suspect)
-        )
 
     def _check_versions(self, changes: Changes) -> None:
         for item in changes.records:
@@ -702,14 +707,6 @@ class _NoSql:
 
     async def fetch(self, sql: str, *args: Any) -> list[tuple[Any, ...]]:  # noqa: ARG002  # same
         raise TypeError("memory:// has no SQL; use a sqlite:/// store")
-
-
-def _claim(
-    token: int, worker: int, name: str, now: int, *, start: bool
-) -> Callable[[JobRecord], None]:
-    return lambda record: transitions.claim(
-        record, token=token, worker=worker, name=name, now=now, start=start
-    )
 
 
 def _make_ready(record: JobRecord) -> None:

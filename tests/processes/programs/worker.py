@@ -13,6 +13,7 @@ from typing import Any
 from tests.processes.programs.reporting import orders, say
 
 from durably import JobContext, JobQueueService
+from durably.domain.job import State
 
 
 class Handlers:
@@ -53,7 +54,8 @@ class Handlers:
     async def dies_ahead(self, job: JobContext) -> None:
         """Die once jobs are claimed ahead."""
         worker = self._queue._worker
-        if worker is not None and worker._ahead:
+        ahead = () if worker is None else worker._ahead
+        if any(one.claimed.record.state == State.RESERVED for one in ahead):
             os.kill(os.getpid(), signal.SIGKILL)
 
     async def freezes(self, job: JobContext) -> int:

@@ -42,8 +42,7 @@ def listing(
 def _sources(states: Sequence[State]) -> list[str]:
     """An index and its condition for each group of states that has an order of its own.
 
-    Live states share one key of the listing index. The plus keeps SQLite from putting a single
-    state into that index's expression, which it would then no longer recognise.
+    Live states share one shelf.
     """
     if tuple(states) == (State.RUNNING,):
         # Few, among perhaps a million that wait: by the leases.
@@ -51,5 +50,5 @@ def _sources(states: Sequence[State]) -> list[str]:
     sources = []
     for key in sorted({max(state, State.RUNNING) for state in states}):
         within = ", ".join(str(int(s)) for s in states if max(s, State.RUNNING) == key)
-        sources.append(f"durably_listing WHERE max(state, 3) = {int(key)} AND +state IN ({within})")
+        sources.append(f"durably_listing WHERE shelf = {int(key)} AND state IN ({within})")
     return sources

@@ -10,7 +10,8 @@ import sqlite3
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from functools import lru_cache
-from itertools import groupby, takewhile
+from itertools import chain, groupby, takewhile
+from operator import attrgetter
 from typing import Any, NamedTuple, TypeVar
 
 import msgspec
@@ -44,54 +45,51 @@ STAGED_MOST = 20_000
 """Due jobs made ready in one transaction, at 3 µs each. Claims are in order among so many."""
 
 _T = TypeVar("_T")
+_Counts = Counter[tuple[str, str, int]]
+_NOBODY: _Counts = Counter()
 _TABLE = "durably_jobs"
-_AT = {name: position for position, name in enumerate(FIELDS)}
 _ROW = f"json_array({', '.join(FIELDS)})"
-_INSERTED = tuple(name for name in FIELDS if name != "seq")
+_NEW = (
+    *("id", "type", "queue", "priority", "state", "ready_at", "created_at", "max_attempts"),
+    *("granted", "payload", "tags", "unique_key", "run_at"),
+)
+"""What is not yet its default in a new job."""
 _SAVED = (
     *("state", "ready_at", "max_attempts", "payload", "run_at", "attempts", "crashes"),
     *("processed_at", "completed_at", "next_retry_at", "error", "errors", "result", "progress"),
     *("token", "worker", "worker_name", "cancel_requested"),
 )
-
-
-def _field(name: str, source: str = "item") -> str:
-    return f"json_extract({source}.value, '$[{_AT[name]}]')"
-
-
-_INSERT = (
-    f"INSERT INTO {_TABLE} ({', '.join(_INSERTED)})"
-    f" SELECT {', '.join(map(_field, _INSERTED))} FROM json_each(?) item"
-)
-_SAVE = (
-    f"UPDATE {_TABLE} SET {', '.join(f'{name} = {_field(name)}' for name in _SAVED)}"
-    f" FROM json_each(?) item WHERE seq = {_field('seq')}"
-)
+_new_values = attrgetter(*_NEW)
+_saved_values = attrgetter("seq", *_SAVED)
+_ROWS_MOST = 64
+"""In one statement; each size is prepared once, and sizes are powers of two."""
 _LOAD = f"SELECT json_group_array({_ROW}) FROM {_TABLE} WHERE "
-_BY_SEQ = "seq IN (SELECT value FROM json_each(?))"
+_BY_SEQ = "seq IN (SELECT value FROM json_each(:seqs))"
 _REPORTED = (
     "(SELECT json_extract(value, '$[0]') AS ref, json_extract(value, '$[1]') AS claim,"
     " json_extract(value, '$[2]') AS run_us, json_extract(value, '$[3]') AS report"
     " FROM json_each(:outcomes))"
 )
 _OWNED = (
-    f"SELECT queue, type, state, count(*) FROM {_REPORTED} JOIN {_TABLE}"
-    " ON seq = ref AND token = claim AND state IN (2, 3) GROUP BY 1, 2, 3"
+    f"SELECT json_group_array(seq * 8 + state) FROM {_REPORTED} CROSS JOIN {_TABLE}"
+    " ON seq = ref AND token = claim AND state IN (2, 3)"
 )
+"""Both in one number: SQLite takes longer to write an array of arrays than to find the jobs."""
 _COMPLETE = (
-    f"UPDATE {_TABLE} SET state = 4, completed_at = :now, error = NULL, next_retry_at = NULL,"
+    f"UPDATE {_TABLE} SET state = 4, shelf = 4, completed_at = :now, error = NULL, next_retry_at = NULL,"
     " attempts = attempts + (state = 2),"
     " processed_at = CASE state WHEN 2 THEN :now - run_us ELSE processed_at END,"
     f" result = report FROM {_REPORTED} WHERE seq = ref"
 )
-_CLAIM = (
-    f"UPDATE {_TABLE} SET state = 2 + starts, token = :token, worker = :worker,"
-    " worker_name = :name, attempts = attempts + starts,"
-    " processed_at = CASE starts WHEN 1 THEN :now ELSE processed_at END,"
-    " next_retry_at = CASE starts WHEN 1 THEN NULL ELSE next_retry_at END"
-    " FROM (SELECT json_extract(value, '$[0]') AS ref, json_extract(value, '$[1]') AS starts"
-    " FROM json_each(:chosen)) WHERE seq = ref"
+_RESERVE = (
+    f"UPDATE {_TABLE} SET state = 2, token = :token, worker = :worker, worker_name = :name"
+    f" WHERE {_BY_SEQ}"
 )
+_START = (
+    f"UPDATE {_TABLE} SET state = 3, token = :token, worker = :worker, worker_name = :name,"
+    f" attempts = attempts + 1, processed_at = :now, next_retry_at = NULL WHERE {_BY_SEQ}"
+)
+_numbers = msgspec.json.Decoder(list[int])
 _record = msgspec.json.Decoder(JobRecord)
 _records = msgspec.json.Decoder(list[JobRecord])
 _encode = msgspec.json.Encoder().encode
@@ -131,7 +129,8 @@ _DUMPS: dict[Part, tuple[str, Row]] = {
 }
 _LOADS = {
     Part.JOBS: (
-        f"INSERT INTO durably_jobs ({', '.join(FIELDS)}) VALUES ({', '.join('?' * len(FIELDS))})"
+        f"INSERT INTO durably_jobs ({', '.join(FIELDS)}, shelf)"
+        f" VALUES ({', '.join('?' * len(FIELDS))}, max(?{FIELDS.index('state') + 1}, 3))"
         " ON CONFLICT (id) DO NOTHING"
     ),
     Part.STEPS: (
@@ -191,16 +190,16 @@ class Session:
 
     def _insert_all(self, drafts: Sequence[Draft]) -> list[JobRecord]:
         records = [transitions.create(draft, 0, self.now) for draft in drafts]
-        for part in _in_parts(records):
-            self._run(_INSERT, (_encode(part).decode(),))
-        self.count(Counter((r.queue, r.type, r.state) for r in records))
+        for part in _portions(records):
+            self._run(_insert(len(part)), _flat(map(_new_values, part)))
+        self.count(Counter([(r.queue, r.type, r.state) for r in records]))
         self.effects.ready |= bool(records)
         return records
 
     def _insert_unique(self, draft: Draft) -> Job:
         if draft.unique_key is not None:
             holder = self.load(
-                "type = ? AND unique_key = ? AND state < 4", draft.type, draft.unique_key
+                "type = ? AND unique_key = ? AND shelf = 3", draft.type, draft.unique_key
             )
             if holder:
                 return holder[0].to_job()
@@ -237,20 +236,19 @@ class Session:
         """
         if not outcomes:
             return True
-        if sum(len(outcome.result or "") for outcome in outcomes) > _PART_BYTES:
+        if sum(len(outcome.result or "") for outcome in outcomes) > _RESULTS_BYTES:
             return False
         items = _encode(
             [(o.lease.ref, o.lease.token, int(o.run_s * 1e6), o.result) for o in outcomes]
         ).decode()
-        grouped = self._run(_OWNED, {"outcomes": items}).fetchall()
-        if sum(row[3] for row in grouped) < len(outcomes):
+        (text,) = self._run(_OWNED, {"outcomes": items}).fetchone()
+        states = dict(divmod(owned, 8) for owned in _numbers.decode(text))
+        if len(states) < len(outcomes):
             return False
         self._run(_COMPLETE, {"now": self.now, "outcomes": items})
-        moves = Counter[tuple[str, str, int]]()
-        for queue, kind, state, count in grouped:
-            moves[queue, kind, state] -= count
-            moves[queue, kind, State.COMPLETED] += count
-        self.count(moves)
+        leases = [outcome.lease for outcome in outcomes]
+        left = Counter([(lease.queue, lease.type, states[lease.ref]) for lease in leases])
+        self.count(_all_in(State.COMPLETED, left), left)
         self.effects.finished.extend(outcome.lease.job_id for outcome in outcomes)
         return True
 
@@ -350,24 +348,15 @@ class Session:
         chosen = list(choose(heads, claim))
         if not chosen:
             return ()
-        starts = dict(chosen)
-        self._run(
-            _CLAIM,
-            {
-                "token": self.next_number("token"),
-                "worker": worker,
-                "name": name,
-                "now": self.now,
-                "chosen": _encode(chosen).decode(),
-            },
-        )
-        records = {record.seq: record for record in self.load_all(list(starts))}
-        moves = Counter[tuple[str, str, int]]()
-        for record in records.values():
-            moves[record.queue, record.type, State.READY] -= 1
-            moves[record.queue, record.type, record.state] += 1
-        self.count(moves)
-        return tuple(Claimed(_lease(records[seq]), records[seq]) for seq in starts)
+        token = self.next_number("token")
+        who = {"token": token, "worker": worker, "name": name, "now": self.now}
+        for statement, starts in ((_START, True), (_RESERVE, False)):
+            if seqs := [seq for seq, start in chosen if start is starts]:
+                self._run(statement, {**who, "seqs": _encode(seqs).decode()})
+        records = {record.seq: record for record in self.load_all([seq for seq, _ in chosen])}
+        came = Counter([(r.queue, r.type, r.state) for r in records.values()])
+        self.count(came, _all_in(State.READY, came))
+        return tuple(Claimed(_lease(records[seq]), records[seq]) for seq, _ in chosen)
 
     def due_in(self) -> float | None:
         """Seconds until the next scheduled job becomes ready; None: none is scheduled."""
@@ -394,11 +383,8 @@ class Session:
             (self.now, STAGED_MOST),
         ).fetchall()
         self._run(f"UPDATE {_TABLE} SET state = 1 WHERE {where}", (self.now, STAGED_MOST))
-        moves = Counter[tuple[str, str, int]]()
-        for queue, kind, count in grouped:
-            moves[queue, kind, State.SCHEDULED] -= count
-            moves[queue, kind, State.READY] += count
-        self.count(moves)
+        left = Counter({(queue, kind, int(State.SCHEDULED)): n for queue, kind, n in grouped})
+        self.count(_all_in(State.READY, left), left)
         self.effects.ready = True
         return self.due_in()
 
@@ -432,7 +418,7 @@ class Session:
         record = self.known(job_id)
         if record.unique_key is not None and transitions.is_final(record):
             holder = self.load(
-                "type = ? AND unique_key = ? AND state < 4", record.type, record.unique_key
+                "type = ? AND unique_key = ? AND shelf = 3", record.type, record.unique_key
             )
             if holder:
                 raise UniqueKeyTakenError(
@@ -453,7 +439,7 @@ class Session:
         """Remove a batch of jobs that became final before *before*."""
         rows = self._run(
             f"SELECT seq, queue, type, state FROM {_TABLE} INDEXED BY durably_final"
-            " WHERE state >= 4 AND completed_at < ? LIMIT ?",
+            " WHERE shelf > 3 AND completed_at < ? LIMIT ?",
             (before, BATCH),
         ).fetchall()
         seqs = _encode([row[0] for row in rows]).decode()
@@ -461,7 +447,7 @@ class Session:
         self._run(
             "DELETE FROM durably_steps WHERE job IN (SELECT value FROM json_each(?))", (seqs,)
         )
-        self.count(Counter({key: -n for key, n in Counter(row[1:] for row in rows).items()}))
+        self.count(left=Counter(row[1:] for row in rows))
         return len(rows)
 
     # Records, events, numbers
@@ -515,8 +501,11 @@ class Session:
 
     def next_number(self, name: str) -> int:
         """A number never given out before under this name."""
-        self.bump(name, 1)
-        (value,) = self._run("SELECT value FROM durably_numbers WHERE name = ?", (name,)).fetchone()
+        [(value,)] = self._run(
+            "INSERT INTO durably_numbers VALUES (?, 1)"
+            " ON CONFLICT DO UPDATE SET value = value + 1 RETURNING value",
+            (name,),
+        ).fetchall()
         return int(value)
 
     def bump(self, name: str, by: int) -> None:
@@ -528,15 +517,13 @@ class Session:
                 (name, int(by)),
             )
 
-    def count(self, moves: Counter[tuple[str, str, int]]) -> None:
-        """Move jobs between the maintained counts of (queue, type, state)."""
-        for (queue, kind, state), by in moves.items():
-            if by:
-                self._run(
-                    "INSERT INTO durably_counts VALUES (?, ?, ?, ?)"
-                    " ON CONFLICT DO UPDATE SET count = count + excluded.count",
-                    (queue, kind, int(state), by),
-                )
+    def count(self, came: _Counts = _NOBODY, left: _Counts = _NOBODY) -> None:
+        """Keep the maintained counts of (queue, type, state) in step with what came and left."""
+        changes = came.copy()
+        changes.subtract(left)
+        rows = [(*key, by) for key, by in changes.items() if by]
+        for part in _portions(rows):
+            self._run(_count(len(part)), _flat(part))
 
     # Moving to another store
 
@@ -652,7 +639,7 @@ class Session:
         """Whether a job became final before *before*."""
         row = self._run(
             f"SELECT 1 FROM {_TABLE} INDEXED BY durably_final"
-            " WHERE state >= 4 AND completed_at < ? LIMIT 1",
+            " WHERE shelf > 3 AND completed_at < ? LIMIT 1",
             (before,),
         ).fetchone()
         return row is not None
@@ -769,17 +756,17 @@ class Session:
         """Write records back, given the states they had."""
         if not changed:
             return
-        for part in _in_parts([record for record, _ in changed]):
-            self._run(_SAVE, (_encode(part).decode(),))
-        moves = Counter[tuple[str, str, int]]()
-        for record, before in changed:
-            moves[record.queue, record.type, before] -= 1
-            moves[record.queue, record.type, record.state] += 1
+        for part in _portions([record for record, _ in changed]):
+            self._run(_save(len(part)), _flat(map(_saved_values, part)))
+        for record, _ in changed:
             if transitions.is_final(record):
                 self.effects.finished.append(record.id)
             elif record.state in (State.READY, State.SCHEDULED):
                 self.effects.ready = True
-        self.count(moves)
+        self.count(
+            Counter((record.queue, record.type, record.state) for record, _ in changed),
+            Counter((record.queue, record.type, before) for record, before in changed),
+        )
 
 
 def is_storable(text: str) -> bool:
@@ -829,19 +816,59 @@ def _heads(lanes: int, *, suspects: bool) -> str:
     return f"SELECT json_group_array(json_array(lane, suspect, priority, ready_at, seq)) FROM ({union})"
 
 
-_PART_BYTES = 8_000_000
+@lru_cache
+def _insert(rows: int) -> str:
+    """The statement that stores so many new jobs."""
+    return f"INSERT INTO {_TABLE} ({', '.join(_NEW)}) VALUES {_places(rows, len(_NEW))}"
 
 
-def _in_parts(records: Sequence[JobRecord]) -> Iterable[Sequence[JobRecord]]:
-    """Batches whose JSON stays well below SQLite's limit for a text."""
-    start, size = 0, 0
-    for position, record in enumerate(records):
-        size += len(record.payload) + len(record.errors) + len(record.result or "")
-        if size > _PART_BYTES:
-            yield records[start : position + 1]
-            start, size = position + 1, 0
-    if start < len(records):
-        yield records[start:]
+@lru_cache
+def _save(rows: int) -> str:
+    """The statement that writes so many jobs back; SQLite calls a column of VALUES column1."""
+    places = {name: f"column{number}" for number, name in enumerate(_SAVED, start=2)}
+    values = ", ".join(f"{name} = {place}" for name, place in places.items())
+    return (
+        f"UPDATE {_TABLE} SET {values}, shelf = max({places['state']}, 3)"
+        f" FROM (VALUES {_places(rows, len(_SAVED) + 1)}) WHERE seq = column1"
+    )
+
+
+@lru_cache
+def _count(rows: int) -> str:
+    """The statement that adds to so many maintained counts."""
+    return (
+        f"INSERT INTO durably_counts VALUES {_places(rows, 4)}"
+        " ON CONFLICT DO UPDATE SET count = count + excluded.count"
+    )
+
+
+def _all_in(state: State, counts: _Counts) -> _Counts:
+    """So many jobs of each queue and type, all in one state."""
+    total: _Counts = Counter()
+    for (queue, kind, _), count in counts.items():
+        total[queue, kind, int(state)] += count
+    return total
+
+
+def _places(rows: int, columns: int) -> str:
+    return ", ".join([f"({', '.join('?' * columns)})"] * rows)
+
+
+def _portions(items: Sequence[_T]) -> Iterable[Sequence[_T]]:
+    start, size = 0, _ROWS_MOST
+    while start < len(items):
+        while size > len(items) - start:
+            size //= 2
+        yield items[start : start + size]
+        start += size
+
+
+def _flat(rows: Iterable[tuple[Any, ...]]) -> list[Any]:
+    return list(chain.from_iterable(rows))
+
+
+_RESULTS_BYTES = 8_000_000
+"""SQLite has a limit for one text."""
 
 
 def _chunks(items: Sequence[_T], size: int) -> Iterable[Sequence[_T]]:

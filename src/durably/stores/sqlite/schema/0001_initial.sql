@@ -39,7 +39,10 @@ CREATE TABLE durably_jobs (
     token            INTEGER,
     worker           INTEGER,
     worker_name      TEXT,
-    cancel_requested INTEGER NOT NULL DEFAULT 0
+    cancel_requested INTEGER NOT NULL DEFAULT 0,
+    -- 3 while the job is live, then its state. A claim does not change it, and so touches none of
+    -- the indexes below that are made of it.
+    shelf            INTEGER NOT NULL DEFAULT 3
 ) STRICT;
 
 -- The lanes: a claim reads the heads of those that its worker can run.
@@ -50,10 +53,9 @@ CREATE INDEX durably_leased ON durably_jobs (worker) WHERE state IN (2, 3);
 CREATE INDEX durably_cancelling ON durably_jobs (worker)
     WHERE state IN (2, 3) AND cancel_requested = 1;
 CREATE UNIQUE INDEX durably_unique ON durably_jobs (type, unique_key)
-    WHERE unique_key IS NOT NULL AND state < 4;
-CREATE INDEX durably_final ON durably_jobs (completed_at) WHERE state >= 4;
--- The listing: live jobs share one key, so that a claim does not move them in it.
-CREATE INDEX durably_listing ON durably_jobs (max(state, 3), priority DESC, seq);
+    WHERE unique_key IS NOT NULL AND shelf = 3;
+CREATE INDEX durably_final ON durably_jobs (completed_at) WHERE shelf > 3;
+CREATE INDEX durably_listing ON durably_jobs (shelf, priority DESC, seq);
 
 CREATE TABLE durably_steps (
     job    INTEGER NOT NULL,

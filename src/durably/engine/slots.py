@@ -1,0 +1,105 @@
+"""So many handlers at a time: which attempts run, and the tasks that run them."""
+
+import asyncio
+from collections.abc import Callable
+from contextvars import copy_context
+
+from durably.engine.executor import Attempt
+
+AT_ONCE_S = 0.001
+"""So long handlers that return at once may keep the event loop from coming round."""
+
+
+class Slots:
+    """Runs attempts, at most so many at a time.
+
+    A task costs more than many a handler. So one task runs one attempt after the other for as long
+    as their handlers return at once: without having waited for anything, and without having left
+    a context variable behind. After any other one it ends, so that nothing a job did to its task
+    or its context reaches the next job.
+
+    Args:
+        most: how many run at a time.
+        waiting: how many attempts there are to begin.
+        take: begins the next attempt; None when there is none after all.
+        left: told when nothing of an attempt runs any more.
+    """
+
+    def __init__(
+        self,
+        most: int,
+        *,
+        waiting: Callable[[], int],
+        take: Callable[[], Attempt | None],
+        left: Callable[[Attempt], None],
+    ) -> None:
+        self._most = most
+        self._waiting = waiting
+        self._take = take
+        self._left = left
+        self._loop = asyncio.get_running_loop()
+        self._opening: set[asyncio.Task[None]] = set()
+        """Slots that have not come to their first attempt."""
+        self._ticking = False
+        self._turn = 0
+        self._fresh: list[Attempt] = []
+        """Begun in this turn of the event loop."""
+        self.running: dict[Attempt, None] = {}
+        self.idle = asyncio.Event()
+        """Whether nothing runs."""
+        self.idle.set()
+
+    @property
+    def free(self) -> int:
+        """How many more could run."""
+        return max(0, self._most - len(self.running))
+
+    def fill(self, most: int = 1) -> None:
+        """Open a slot, or up to *most*, for what waits.
+
+        One is enough where handlers return at once; `_tick` opens more when it sees them wait.
+        """
+        wanted = min(most, self._most - len(self.running), self._waiting()) - len(self._opening)
+        for _ in range(wanted):
+            self._opening.add(self._loop.create_task(self._work(), name="durably-slot"))
+
+    async def _work(self) -> None:
+        """One slot: attempts one after the other, while their handlers return at once."""
+        task, context = asyncio.current_task(), copy_context()
+        assert task is not None
+        self._opening.discard(task)
+        turn, until = self._turn, self._loop.time() + AT_ONCE_S
+        while len(self.running) < self._most and (attempt := self._take()) is not None:
+            attempt.task = task
+            self._begin(attempt)
+            try:
+                await attempt.run()
+            finally:
+                self._end(attempt)
+            if turn != self._turn or self._loop.time() > until or context != copy_context():
+                break
+        self.fill()
+
+    def _begin(self, attempt: Attempt) -> None:
+        self.running[attempt] = None
+        self.idle.clear()
+        self._fresh.append(attempt)
+        if not self._ticking:
+            self._ticking = True
+            self._loop.call_soon(self._tick)
+
+    def _tick(self) -> None:
+        """The event loop has come round: what has begun and still runs is waiting for something."""
+        self._ticking = False
+        self._turn += 1
+        waiting = [attempt for attempt in self._fresh if attempt in self.running]
+        self._fresh.clear()
+        for attempt in waiting:
+            attempt.waits()
+        self.fill(max(1, 2 * len(waiting)))
+
+    def _end(self, attempt: Attempt) -> None:
+        del self.running[attempt]
+        if not self.running:
+            self.idle.set()
+        self._left(attempt)
