@@ -353,3 +353,42 @@ async def test_who_renews_in_time_is_not_rescued(
 
     assert (await other.rescue()).workers == ()
     await report(store, worker, completed(lease))
+
+
+# What a power cut may undo
+
+
+async def test_a_claim_alone_is_not_waited_for_the_disk(store: SQLiteStore) -> None:
+    """What must survive a power cut is synced; a claim need not, for without it the job waits."""
+    synced: list[tuple[str, int]] = []
+    writer = store._writer
+    commit = writer._file.commit
+
+    def watched(connection: sqlite3.Connection) -> None:
+        (level,) = connection.execute("PRAGMA synchronous").fetchone()
+        synced.append((doing, level))
+        commit(connection)
+
+    writer._file.commit = watched  # type: ignore[method-assign]
+    doing = "add"
+    await add(store)
+    worker = await store.register(info())
+    doing = "claim"
+    lease = await take_one(store, worker)
+    doing = "outcome"
+    await report(store, worker, completed(lease))
+
+    assert {("add", 2), ("claim", 1), ("outcome", 2)} == set(synced)
+
+
+async def test_after_a_boot_tokens_go_on_beyond_any_that_a_power_cut_undid(
+    store: SQLiteStore,
+) -> None:
+    """Handlers fence their own systems by tokens: they must not come again."""
+    _, first = await running(store)
+    _, second = await running(store)
+    store._boot = "another boot"
+    _, third = await running(store)
+
+    assert second.token == first.token + 1
+    assert third.token > second.token + 100_000

@@ -8,7 +8,7 @@ rule machine hold them to it.
 
 import sqlite3
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from functools import lru_cache
 from itertools import chain, groupby, takewhile
 from operator import attrgetter
@@ -89,6 +89,14 @@ _START = (
     f"UPDATE {_TABLE} SET state = 3, token = :token, worker = :worker, worker_name = :name,"
     f" attempts = attempts + 1, processed_at = :now, next_retry_at = NULL WHERE {_BY_SEQ}"
 )
+_DUE_AT = f"(SELECT min(ready_at) FROM {_TABLE} INDEXED BY durably_scheduled WHERE state = 0)"
+_LOOK = (
+    f"SELECT name, expires_us, {_DUE_AT}, (SELECT json_group_array(queue) FROM durably_paused),"
+    f" (SELECT json_group_array(id) FROM {_TABLE} INDEXED BY durably_cancelling"
+    " WHERE worker = :worker AND state IN (2, 3) AND cancel_requested = 1)"
+    " FROM durably_workers WHERE id = :worker"
+)
+_TOKENS_BEYOND = 1_000_000
 _numbers = msgspec.json.Decoder(list[int])
 _record = msgspec.json.Decoder(JobRecord)
 _records = msgspec.json.Decoder(list[JobRecord])
@@ -153,6 +161,20 @@ class WorkerRow(NamedTuple):
     """On the monotonic clock of `boot`."""
     boot: str
     held: int
+
+
+class Seen(NamedTuple):
+    """What an exchange meets."""
+
+    name: str
+    """Of the worker."""
+    expires_us: int
+    due_in_s: float | None
+    """See `Session.due_in`."""
+    paused: frozenset[str]
+    """Queues."""
+    cancel: tuple[str, ...]
+    """Ids of held jobs that somebody asked to cancel."""
 
 
 class Effects:
@@ -317,10 +339,23 @@ class Session:
 
     # Claim
 
-    def heads(self, claim: Claim) -> list[Candidate]:
+    def look(self, worker: int) -> Seen | None:
+        """What an exchange needs to know; None once the worker's registration has ended."""
+        row = self._run(_LOOK, {"worker": worker}).fetchone()
+        if row is None:
+            return None
+        name, expires_us, due_at, paused, cancel = row
+        return Seen(
+            name=f"{name}:{worker}",
+            expires_us=expires_us,
+            due_in_s=self._until(due_at),
+            paused=frozenset(msgspec.json.decode(paused)),
+            cancel=tuple(msgspec.json.decode(cancel)),
+        )
+
+    def heads(self, claim: Claim, paused: Collection[str]) -> list[Candidate]:
         """The candidates of every lane this worker can run, in order."""
         most = claim.start + claim.reserve
-        paused = {row[0] for row in self._run("SELECT queue FROM durably_paused")}
         lanes = [
             (number, lane)
             for number, lane in enumerate(claim.lanes)
@@ -360,10 +395,11 @@ class Session:
 
     def due_in(self) -> float | None:
         """Seconds until the next scheduled job becomes ready; None: none is scheduled."""
-        (first,) = self._run(
-            f"SELECT min(ready_at) FROM {_TABLE} INDEXED BY durably_scheduled WHERE state = 0"
-        ).fetchone()
-        return None if first is None else max(0.0, (first - self.now) / 1e6)
+        (first,) = self._run(f"SELECT {_DUE_AT}").fetchone()
+        return self._until(first)
+
+    def _until(self, moment: int | None) -> float | None:
+        return None if moment is None else max(0.0, (moment - self.now) / 1e6)
 
     def is_due(self) -> bool:
         """Whether a scheduled job's time has come."""
@@ -371,9 +407,6 @@ class Session:
 
     def stage(self) -> float | None:
         """Make a batch of due jobs ready; `due_in` of what is left."""
-        due_in = self.due_in()
-        if due_in != 0:
-            return due_in
         where = (
             f"seq IN (SELECT seq FROM {_TABLE} INDEXED BY durably_scheduled"
             " WHERE state = 0 AND ready_at <= ? ORDER BY ready_at, seq LIMIT ?)"
@@ -387,15 +420,6 @@ class Session:
         self.count(_all_in(State.READY, left), left)
         self.effects.ready = True
         return self.due_in()
-
-    def cancelling(self, worker: int) -> tuple[str, ...]:
-        """Ids of held jobs that somebody asked to cancel."""
-        rows = self._run(
-            f"SELECT id FROM {_TABLE} INDEXED BY durably_cancelling"
-            " WHERE worker = ? AND state IN (2, 3) AND cancel_requested = 1",
-            (worker,),
-        )
-        return tuple(row[0] for row in rows.fetchall())
 
     # Control
 
@@ -546,6 +570,13 @@ class Session:
 
     # Workers
 
+    def see_boot(self, boot: str) -> None:
+        """After a power cut the last tokens given out may not be known: go on far beyond them."""
+        seen = self.pairs("SELECT key, value FROM durably_meta WHERE key = 'boot'")
+        if seen.get("boot") != boot:
+            self._run("INSERT OR REPLACE INTO durably_meta VALUES ('boot', ?)", (boot,))
+            self.bump("token", _TOKENS_BEYOND)
+
     def register(self, name: str, info: str, lease_us: int, expires_us: int, boot: str) -> int:
         """A new registration's number."""
         row = self._run(
@@ -554,13 +585,6 @@ class Session:
             (name, info, lease_us, expires_us, boot),
         ).fetchone()
         return int(row[0])
-
-    def registration(self, worker: int) -> tuple[str, int] | None:
-        """Name and end of lease of a worker; None once its registration has ended."""
-        row = self._run(
-            "SELECT name, expires_us FROM durably_workers WHERE id = ?", (worker,)
-        ).fetchone()
-        return None if row is None else (f"{row[0]}:{worker}", int(row[1]))
 
     def set_worker(self, worker: int, column: str, value: Any) -> bool:
         """Change one column of a registration; whether it still exists."""

@@ -15,7 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, asynccontextmanager, closing
 from contextvars import ContextVar
 from functools import partial
-from typing import Any, TypeVar
+from typing import Any, TypeVar, overload
 
 import msgspec
 
@@ -27,6 +27,7 @@ from durably.domain.outcome import NO_CHANGES, Changes, Event, Lease, Outcome, R
 from durably.store import (
     Activity,
     Capabilities,
+    Claimed,
     Exchanged,
     Notice,
     NoticeKind,
@@ -74,6 +75,8 @@ class SQLiteStore:
         self._listeners: list[Callable[[Notice], None]] = []
         self._waiting: deque[_Enqueue] = deque()
         self._gathering = False
+        self._has_news = False
+        """Whether jobs of this process have become ready that no claim has looked for."""
         self._leases: dict[int, int] = {}
         # Each service has a heartbeat's thread, and `flock` knows no threads.
         self._renewing = threading.Lock()
@@ -200,6 +203,7 @@ class SQLiteStore:
         lease_us = int(info.lease_s * 1e6)
 
         def operation(session: Session) -> int:
+            session.see_boot(self._boot)
             number = session.register(name, text, lease_us, self._lease_end(lease_us), self._boot)
             session.set_worker(number, "wake_port", self._wake_up.port)
             # Before the commit: nobody may see the registration without its lock.
@@ -241,20 +245,22 @@ class SQLiteStore:
                 session.begin(started)
             if activity is not None:
                 session.save_activity(worker, activity)
-            registration = session.registration(worker)
-            if registration is None:
-                return Exchanged(refused=refused, lost=True)
-            name, expires_us = registration
             if held is not None:
                 session.return_unknown(worker, held)
-            due_in = session.stage()
-            claimed = session.claim(session.heads(claim), claim, worker, name) if claim else ()
+            seen = session.look(worker)
+            if seen is None:
+                return Exchanged(refused=refused, lost=True)
+            due_in = session.stage() if seen.due_in_s == 0 else seen.due_in_s
+            claimed: tuple[Claimed, ...] = ()
+            if claim:
+                heads = session.heads(claim, seen.paused)
+                claimed = session.claim(heads, claim, worker, seen.name)
             if claimed:
-                self._extend(session, worker, expires_us)
+                self._extend(session, worker, seen.expires_us)
             return Exchanged(
                 refused=refused,
                 claimed=claimed,
-                cancel=session.cancelling(worker),
+                cancel=seen.cancel,
                 due_in_s=due_in,
                 more=claim is not None and len(claimed) >= claim.start + claim.reserve > 0,
             )
@@ -262,17 +268,19 @@ class SQLiteStore:
         def peek(session: Session) -> bool:
             """Whether there is anything to write; else what to answer."""
             nonlocal idle
-            if session.registration(worker) is None:
+            seen = session.look(worker)
+            if seen is None:
                 idle = Exchanged(lost=True)
                 return False
-            due_in = session.due_in()
-            idle = Exchanged(due_in_s=due_in, cancel=session.cancelling(worker))
-            return due_in == 0 or bool(claim and session.heads(claim))
+            idle = Exchanged(due_in_s=seen.due_in_s, cancel=seen.cancel)
+            return seen.due_in_s == 0 or bool(claim and session.heads(claim, seen.paused))
 
+        news, self._has_news = self._has_news, False
         must_write = outcomes or started or held is not None or activity is not None
         if must_write:
             return await self._write(operation)
-        done = await self._write_if(peek, operation)
+        # A claim that a power cut undoes has not been: the job waits as before, nobody has it.
+        done = await self._write(operation, peek=None if news and claim else peek, synced=False)
         return idle if done is None else done
 
     def _extend(self, session: Session, worker: int, expires_us: int) -> None:
@@ -499,8 +507,8 @@ class SQLiteStore:
         """See `Store.cleanup`. A batch at a time, so that others get their turn in between."""
         before = self._clock.now_us() - int(older_than_s * 1e6)
         removed = 0
-        while batch := await self._write_if(
-            lambda session: session.has_older(before), lambda session: session.cleanup(before)
+        while batch := await self._write(
+            lambda session: session.cleanup(before), peek=lambda session: session.has_older(before)
         ):
             removed += batch
         return removed
@@ -540,7 +548,7 @@ class SQLiteStore:
     async def stats(self) -> StoreStats:
         """See `Store.stats`."""
         if _inside_complete.get() is not self:
-            await self._write_if(Session.is_due, Session.stage)
+            await self._write(Session.stage, peek=Session.is_due)
         return await self._read(lambda session: session.stats())
 
     async def workers(self) -> list[WorkerState]:
@@ -569,18 +577,21 @@ class SQLiteStore:
 
     # Threads
 
-    async def _write(self, operation: Callable[[Session], _T]) -> _T:
-        """Run *operation* on the writer's thread; returns when it is durable."""
-        self._check_open()
-        future: asyncio.Future[_T] = self._loop.create_future()
-        self._writer.submit(operation, partial(_settle, future))
-        return await future
-
-    async def _write_if(self, peek: Peek, operation: Callable[[Session], _T]) -> _T | None:
-        """Run *operation* if *peek*, which takes no lock, says so."""
+    @overload
+    async def _write(
+        self, operation: Callable[[Session], _T], *, peek: None = None, synced: bool = True
+    ) -> _T: ...
+    @overload
+    async def _write(
+        self, operation: Callable[[Session], _T], *, peek: Peek | None, synced: bool = True
+    ) -> _T | None: ...
+    async def _write(
+        self, operation: Callable[[Session], _T], *, peek: Peek | None = None, synced: bool = True
+    ) -> _T | None:
+        """Run *operation* on the writer's thread, if *peek* says so; see `Writer.submit`."""
         self._check_open()
         future: asyncio.Future[_T | None] = self._loop.create_future()
-        self._writer.submit(operation, partial(_settle, future), peek)
+        self._writer.submit(operation, partial(_settle, future), peek=peek, synced=synced)
         return await future
 
     async def _read(self, query: Callable[[Session], _T]) -> _T:
@@ -620,6 +631,7 @@ class SQLiteStore:
         if effects.finished:
             self._notify(Notice(NoticeKind.FINISHED, tuple(effects.finished)))
         if effects.ready:
+            self._has_news = True
             self._notify(Notice(NoticeKind.READY))
         if effects.control:
             self._notify(Notice(NoticeKind.CONTROL))

@@ -34,6 +34,7 @@ class _Work(NamedTuple):
     operation: Operation
     done: Done
     peek: Peek | None
+    synced: bool
 
 
 Settled = list[tuple[Done, Any, BaseException | None]]
@@ -62,6 +63,7 @@ class Writer:
         self._clock = clock
         self._settled = settled
         self._connection = connect(path)
+        self._synced = True
         # Holds the write lock during checkpoints (see `_checkpoint`).
         self._guard = connect(path)
         self._wal = path.with_name(path.name + "-wal")
@@ -76,12 +78,20 @@ class Writer:
         self._thread = threading.Thread(target=self._main, name="durably-writer", daemon=True)
         self._thread.start()
 
-    def submit(self, operation: Operation, done: Done, peek: Peek | None = None) -> None:
+    def submit(
+        self, operation: Operation, done: Done, *, peek: Peek | None = None, synced: bool = True
+    ) -> None:
         """Queue *operation*; *done* gets its result once that is durable, or its error.
 
-        *peek* runs first, outside a transaction; False spares the operation, whose result is None.
+        Args:
+            operation: what to do.
+            done: told of its end.
+            peek: runs first, outside a transaction; False spares the operation, whose result is
+                None.
+            synced: False: a power cut may undo it (a killed process may not). It is then not
+                waited for the disk, unless it shares its commit with what needs that.
         """
-        self._queue.put(_Work(operation, done, peek))
+        self._queue.put(_Work(operation, done, peek, synced))
 
     def close(self) -> None:
         """Finish what is queued, then stop. Blocks."""
@@ -126,9 +136,10 @@ class Writer:
             if writing:
                 with self._turnstile, traffic:
                     self._commit(writing, settled, effects)
-                    self._checkpoint()
         finally:
             self._settled(settled, effects)
+        if writing:
+            self._checkpoint_when_due()
 
     def _must_write(self, work: _Work, settled: Settled) -> bool:
         if work.peek is None:
@@ -164,6 +175,10 @@ class Writer:
         effects = Effects()
         settled: Settled = []
         ports: set[int] = set()
+        synced = any(work.synced for work in batch)
+        if synced is not self._synced:
+            run(f"PRAGMA synchronous = {'FULL' if synced else 'NORMAL'}")
+            self._synced = synced
         run("BEGIN IMMEDIATE")
         try:
             session = Session(self._connection, self._clock.now_us(), effects)
@@ -190,13 +205,8 @@ class Writer:
             except OSError:
                 continue
 
-    def _checkpoint(self) -> None:
-        """Move the log into the file now and then, and when it has grown. The turnstile is held.
-
-        SQLite up to 3.51.2 can corrupt the log when one connection commits while another
-        checkpoints. Our writers are kept out by the turnstile, the user's own connections by the
-        write lock, which a second connection holds meanwhile.
-        """
+    def _checkpoint_when_due(self) -> None:
+        """Move the log into the file now and then, and when it has grown."""
         self._commits += 1
         try:
             size = self._wal.stat().st_size
@@ -204,10 +214,20 @@ class Writer:
                 return
             self._commits = 0
             self._wal_bytes = max(size, _CHECKPOINT_BYTES)
-            self._guard.execute("BEGIN IMMEDIATE")
-            try:
-                self._connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
-            finally:
-                self._guard.execute("ROLLBACK")
+            with self._turnstile, traffic:
+                self._checkpoint()
         except (sqlite3.Error, OSError):
             return  # the log only grows meanwhile; a later commit tries again
+
+    def _checkpoint(self) -> None:
+        """Move the log into the file. The turnstile is held.
+
+        SQLite up to 3.51.2 can corrupt the log when one connection commits while another
+        checkpoints. Our writers are kept out by the turnstile, the user's own connections by the
+        write lock, which a second connection holds meanwhile.
+        """
+        self._guard.execute("BEGIN IMMEDIATE")
+        try:
+            self._connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
+        finally:
+            self._guard.execute("ROLLBACK")
