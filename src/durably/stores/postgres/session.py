@@ -8,6 +8,7 @@ A live job is in the table `jobs`, a final one in `history`. A `Lease.ref` is th
 the claim wrote, so that the end of the attempt finds it without an index.
 """
 
+import contextlib
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from collections.abc import Set as AbstractSet
@@ -185,6 +186,7 @@ class Session:
         lock_class: first key of the advisory locks.
         frontier: from where on a claim reads.
         spans: for which the history has partitions.
+        in_block: whether the connection is in a transaction; else each statement is one.
     """
 
     def __init__(
@@ -198,7 +200,9 @@ class Session:
         lock_class: int,
         frontier: Frontier,
         spans: AbstractSet[int],
+        in_block: bool = True,
     ) -> None:
+        self._in_block = in_block
         self._frontier = frontier
         self._spans = spans
         self._connection = connection
@@ -271,24 +275,37 @@ class Session:
     async def insert(self, drafts: Sequence[Draft]) -> list[Job]:
         """Store new jobs; a held unique key yields its job instead."""
         if any(draft.unique_key is not None for draft in drafts):
-            return [await self._insert_unique(draft) for draft in drafts]
+            async with (
+                contextlib.nullcontext() if self._in_block else self._connection.transaction()
+            ):
+                return [await self._insert_unique(draft) for draft in drafts]
         return [record.to_job() for record in await self._insert_all(drafts)]
 
     async def _insert_all(self, drafts: Sequence[Draft], on_conflict: str = "") -> list[JobRecord]:
         if not drafts:
             return []
         records = [transitions.create(draft, 0, self.now) for draft in drafts]
-        inserted = await self._fetch(
-            f"INSERT INTO @jobs ({', '.join(_INSERTED)})"
-            f" SELECT {', '.join(_INSERTED)} FROM {_unnest(_INSERTED)} {on_conflict} RETURNING id",
+        inserted = await self._value(
+            f"WITH new AS (INSERT INTO @jobs ({', '.join(_INSERTED)}) SELECT {', '.join(_INSERTED)}"
+            f" FROM {_unnest(_INSERTED)} {on_conflict} RETURNING queue, type, state)"
+            f"{'' if self._in_block else self._counted} SELECT count(*) FROM new",
             *_columns(records, _INSERTED),
         )
-        if len(inserted) < len(records):
+        if inserted < len(records):
             return []
-        for record in records:
-            self._moves[record.queue, record.type, record.state] += 1
+        if self._in_block:
+            self._moves.update((r.queue, r.type, r.state) for r in records)
         self.effects.ready = True
         return records
+
+    @property
+    def _counted(self) -> str:
+        """Figures in the statement itself: in a block they wait for `finish`, and lock their rows later."""
+        return (
+            f", counted AS (INSERT INTO @counts SELECT queue, type, state, {self._shard}, count(*)"
+            " FROM new GROUP BY 1, 2, 3 ORDER BY 1, 2, 3 ON CONFLICT (queue, type, state, shard)"
+            " DO UPDATE SET count = counts.count + excluded.count)"
+        )
 
     async def _insert_unique(self, draft: Draft) -> Job:
         if draft.unique_key is None:

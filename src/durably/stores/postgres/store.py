@@ -52,6 +52,7 @@ from durably.stores.postgres.foreign import adapted
 from durably.stores.postgres.frontier import Frontier
 from durably.stores.postgres.holder import Holder
 from durably.stores.postgres.listener import Listener
+from durably.stores.postgres.servertime import DATABASE_TIME, ServerTime
 from durably.stores.postgres.session import BATCH, SHARDS, Effects, Session, WorkerRow, is_storable
 from durably.stores.postgres.writer import Operation, Writer
 
@@ -64,7 +65,6 @@ _FORGOTTEN_AFTER_US = 86_400_000_000
 _APART = 4
 """Connections for `complete` and `cleanup`."""
 _PAST_ALL_IDS = 2**63 - 1
-_DATABASE_TIME = "(extract(epoch FROM clock_timestamp()) * 1000000)::bigint"
 _inside_complete: ContextVar[object] = ContextVar("durably_inside_complete", default=None)
 
 
@@ -89,6 +89,7 @@ class PostgresStore:
         self._waiting: deque[_Enqueue] = deque()
         self._gathering = False
         self._fresh = False
+        self._server_time = ServerTime(SystemClock().monotonic)
         self._frontier = Frontier()
         self._spans: set[int] = set()
         self._enqueuing: set[asyncio.Task[None]] = set()
@@ -207,7 +208,7 @@ class PostgresStore:
             return await session.insert([draft for drafts, _ in gathered for draft in drafts])
 
         try:
-            stored = await self._writer.submit(operation)
+            stored = await self._writer.submit(operation, lone=True)
         except Exception as error:  # noqa: BLE001  # reaches whoever waits
             self._gather(gathered)
             for _, future in gathered:
@@ -661,15 +662,20 @@ class PostgresStore:
     # Connections
 
     def _now_sql(self) -> str:
-        return _DATABASE_TIME if self._clock is None else str(self._clock.now_us())
+        return DATABASE_TIME if self._clock is None else str(self._clock.now_us())
 
     async def _session(
-        self, connection: Connection, effects: Effects, *, timed: bool = True
+        self,
+        connection: Connection,
+        effects: Effects,
+        *,
+        timed: bool = True,
+        in_block: bool = True,
     ) -> Session:
         if not timed:
             now = 0
         elif self._clock is None:
-            now = await connection.fetchval(f"SELECT {_DATABASE_TIME}")
+            now = await self._server_time.now_us(connection)
         else:
             now = self._clock.now_us()
         return Session(
@@ -681,6 +687,7 @@ class PostgresStore:
             lock_class=self.address.lock_class,
             frontier=self._frontier,
             spans=self._spans,
+            in_block=in_block,
         )
 
     async def _write(self, operation: Callable[[Session], Awaitable[_T]]) -> _T:

@@ -6,6 +6,7 @@ operation is tried alone.
 """
 
 import asyncio
+import contextlib
 from collections import deque
 from collections.abc import Awaitable, Callable
 from typing import Any, NamedTuple
@@ -31,6 +32,7 @@ _TRIES = 10
 class _Work(NamedTuple):
     operation: Operation
     future: "asyncio.Future[Any]"
+    lone: bool
 
 
 Settled = list[tuple["asyncio.Future[Any]", Any, BaseException | None]]
@@ -48,7 +50,7 @@ class Writer:
     def __init__(
         self,
         address: Address,
-        session: Callable[[Connection, Effects], Awaitable[Session]],
+        session: Callable[..., Awaitable[Session]],
         told: Callable[[Effects], None],
     ) -> None:
         self._address = address
@@ -60,12 +62,16 @@ class Writer:
         self._connection: Connection = None
         self._task = asyncio.get_running_loop().create_task(self._run(), name="durably-writer")
 
-    async def submit(self, operation: Operation) -> Any:
-        """Run *operation* in a transaction with others; its result once that is committed."""
+    async def submit(self, operation: Operation, *, lone: bool = False) -> Any:
+        """Run *operation* in a transaction with others; its result once that is committed.
+
+        One that is *lone* needs no transaction around it when nothing else waits: it is a single
+        statement, or begins its own.
+        """
         if self._closing:
             raise StoreClosedError("the store is not open: use `async with` on the service")
         future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
-        self._queue.append(_Work(operation, future))
+        self._queue.append(_Work(operation, future, lone))
         self._some.set()
         return await future
 
@@ -119,10 +125,11 @@ class Writer:
             self._connection = await connect(self._address, by_index=True)
         effects = Effects()
         settled: Settled = []
-        async with self._connection.transaction():
-            if self._address.pooled:
+        lone = len(batch) == 1 and batch[0].lone
+        async with contextlib.nullcontext() if lone else self._connection.transaction():
+            if self._address.pooled and not lone:
                 await self._connection.execute(SET_BY_INDEX)
-            session = await self._session(self._connection, effects)
+            session = await self._session(self._connection, effects, in_block=not lone)
             for work in batch:
                 try:
                     settled.append((work.future, await work.operation(session), None))
