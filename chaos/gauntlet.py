@@ -126,13 +126,13 @@ BUGS = (
         (
             Edit(
                 _WORKER,
-                "        self._outbox.append(outcome)\n        record = attempt.claimed.record\n",
+                "        self._outbox.append(outcome)\n        if outcome.kind is not OutcomeKind.RET",
                 "        changes, later = outcome.changes, outcome.changes.jobs\n"
                 "        if later:\n"
                 "            changes = msgspec.structs.replace(changes, jobs=())\n"
                 "            outcome = msgspec.structs.replace(outcome, changes=changes)\n"
                 "            self._late = self._loop.create_task(self._store.enqueue(later))\n"
-                "        self._outbox.append(outcome)\n        record = attempt.claimed.record\n",
+                "        self._outbox.append(outcome)\n        if outcome.kind is not OutcomeKind.RET",
             ),
         ),
         ("tests/faults/test_nth_failure.py",),
@@ -188,12 +188,12 @@ BUGS = (
         (
             Edit(
                 _WORKER,
-                "        if handler is None:\n",
-                "        if handler is None and claimed.lease.type:\n"
-                "            self._outbox.append(Outcome(claimed.lease, OutcomeKind.CANCELLED))\n"
-                "            self._wake.set()\n"
-                "            return\n"
-                "        if handler is None:\n",
+                "            if handler is None:\n",
+                "            if handler is None and claimed.lease.type:\n"
+                "                self._outbox.append(Outcome(claimed.lease, OutcomeKind.CANCELLED))\n"
+                "                self._wake.set()\n"
+                "                continue\n"
+                "            if handler is None:\n",
             ),
             Edit(
                 "src/durably/stores/memory.py",
@@ -225,8 +225,8 @@ BUGS = (
         (
             Edit(
                 _WORKER,
-                "        attempt = Attempt(\n",
-                "        handler.payload(claimed.record.payload)\n        attempt = Attempt(\n",
+                "            attempt = Attempt(",
+                "            handler.payload(claimed.record.payload)\n            attempt = Attempt(",
             ),
         ),
         ("tests/engine/test_payloads.py",),
@@ -295,6 +295,8 @@ def _pytest(copy: Path, tests: tuple[str, ...]) -> str:
         "no:cacheprovider",
         "-n",
         "2",
+        # Python 3.11 cannot parse a source file for a traceback after a RecursionError was caught.
+        "--tb=native",
         *tests,
     ]
     environment = {**os.environ, "PYTHONPATH": str(copy / "src")}

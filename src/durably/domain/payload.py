@@ -45,7 +45,8 @@ def encode(value: object, *, what: str = "payload", limit: int = PAYLOAD_MAX_BYT
         raise PayloadError(f"{what} is not JSON-able: {error}") from error
     if len(data) > limit:
         raise PayloadError(f"{what} must be at most {limit:,} bytes of JSON, got {len(data):,}")
-    if data.count(b"[") + data.count(b"{") > DEPTH_MOST and _depth(data) > DEPTH_MOST:
+    # So deep a document has as many opening brackets and as many closing ones.
+    if len(data) > 2 * DEPTH_MOST and _depth(data) > DEPTH_MOST:
         raise PayloadError(f"{what} must be nested at most {DEPTH_MOST} levels deep")
     # msgspec writes NaN and infinity as null, which would change the payload in silence.
     if b"null" in data and _has_non_finite(value):
@@ -57,6 +58,8 @@ _NO_BRACKETS = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"|[^][{}"]+')
 
 
 def _depth(data: bytes) -> int:
+    if data.count(b"[") + data.count(b"{") <= DEPTH_MOST:
+        return 0  # not deep, however deep it is
     brackets = _NO_BRACKETS.sub(b"", data)
     return max(accumulate(1 if bracket in b"[{" else -1 for bracket in brackets))
 

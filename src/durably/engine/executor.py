@@ -8,9 +8,10 @@ import traceback
 from collections.abc import Awaitable, Callable
 from enum import StrEnum
 from random import Random
-from typing import Any
+from typing import Any, NamedTuple
 
 from durably.domain.errors import LeaseLostError, PayloadError, StoreError
+from durably.domain.job import State
 from durably.domain.outcome import (
     NO_CHANGES,
     Cancel,
@@ -31,6 +32,7 @@ from durably.engine.threads import Threads, original
 from durably.store import Claimed, Store
 
 _log = logging.getLogger("durably")
+_COMPLETED = OutcomeKind.COMPLETED
 UNWIND_LONGEST_S = 5.0
 """So long an async handler may go on after its timeout before its attempt is over without it."""
 
@@ -44,49 +46,51 @@ class Interruption(StrEnum):
     LEASE_LOST = "lease lost"
 
 
+class Surroundings(NamedTuple):
+    """What the attempts of one worker share."""
+
+    store: Store
+    drafter: Drafter
+    threads: Threads
+    random: Random
+    loop: asyncio.AbstractEventLoop
+    policy: Callable[[Handler], RetryPolicy]
+    """What a failure of a handler means."""
+    report: Callable[["Attempt", Outcome], None]
+    """Takes the outcome, once, unless there is nothing left to decide."""
+    waits: Callable[["Attempt"], None]
+    """Told of a handler that has not returned at once."""
+
+
 class Attempt:
     """A leased job being run.
 
     Args:
         claimed: the job and its lease.
         handler: what runs it.
-        policy: what a failure means.
-        report: takes the outcome, once, unless there is nothing left to decide.
+        around: what it shares with others.
     """
 
     __slots__ = (
-        *("claimed", "lease", "handler", "task", "why", "cancellable"),
-        *("_policy", "_threads", "_random", "_report", "_loop", "_writes", "_timer", "_reported"),
+        *("claimed", "lease", "handler", "untold", "task", "why", "cancellable"),
+        *("_around", "_writes", "_timer", "_reported"),
     )
 
-    def __init__(
-        self,
-        claimed: Claimed,
-        handler: Handler,
-        policy: RetryPolicy,
-        *,
-        store: Store,
-        drafter: Drafter,
-        threads: Threads,
-        random: Random,
-        loop: asyncio.AbstractEventLoop,
-        report: Callable[["Attempt", Outcome], None],
-    ) -> None:
+    def __init__(self, claimed: Claimed, handler: Handler, around: Surroundings) -> None:
         self.claimed = claimed
         self.lease = claimed.lease
         self.handler = handler
+        self.untold = claimed.record.state == State.RESERVED
+        """Whether the store does not know that it runs."""
         self.task: asyncio.Task[None] | None = None
         """What runs it; set before `run`."""
         self.why: Interruption | None = None
         """The first reason to stop, or that the lease is lost."""
         self.cancellable = handler.is_async
         """Whether the handler runs on the loop; a thread can only be asked."""
-        self._policy = policy
-        self._threads = threads
-        self._random = random
-        self._report = report
-        self._loop = loop
-        self._writes = AttemptWrites(store, claimed.lease, drafter, loop.time())
+        self._around = around
+        started_at = around.loop.time()
+        self._writes = AttemptWrites(around.store, claimed.lease, around.drafter, started_at)
         self._timer: asyncio.TimerHandle | None = None
         self._reported = False
 
@@ -104,7 +108,8 @@ class Attempt:
         """The handler has not returned at once: from now on its time limit is watched."""
         if self.handler.timeout is not None and self._timer is None:
             ends = self._writes.started_at + self.handler.timeout
-            self._timer = self._loop.call_at(ends, self._overrun)
+            self._timer = self._around.loop.call_at(ends, self._overrun)
+        self._around.waits(self)
 
     async def run(self) -> None:
         """Run the handler and report how it ended; returns when nothing of it runs any more."""
@@ -130,8 +135,8 @@ class Attempt:
     async def _in_thread(self) -> Any:
         record = self.claimed.record
         payload = self.handler.payload(record.payload)
-        context = SyncJobContext(record, payload, self._writes, self._loop)
-        thread = self._threads.run(lambda: self.handler.function(context))
+        context = SyncJobContext(record, payload, self._writes, self._around.loop)
+        thread = self._around.threads.run(lambda: self.handler.function(context))
         await asyncio.wait([thread])
         result = thread.result()
         if inspect.isawaitable(result):
@@ -157,7 +162,7 @@ class Attempt:
         """
         self.interrupt(Interruption.TIMEOUT)
         patience = UNWIND_LONGEST_S if self.cancellable else 0.0
-        self._timer = self._loop.call_later(
+        self._timer = self._around.loop.call_later(
             patience, lambda: self._finish(self._raised(asyncio.CancelledError()))
         )
 
@@ -165,7 +170,7 @@ class Attempt:
         if self._reported or self.why is Interruption.LEASE_LOST:
             return
         self._reported = True
-        self._report(self, outcome)
+        self._around.report(self, outcome)
 
     # What an end means
 
@@ -174,7 +179,9 @@ class Attempt:
             return self._writes.completed
         # A result that cannot be kept fails for good: to run again would repeat what was done.
         text = None if result is None else encode(result, what="result")
-        return self._outcome(OutcomeKind.COMPLETED, result=text, changes=self._changes())
+        ran_s = self._around.loop.time() - self._writes.started_at
+        changes = self._writes.changed()
+        return Outcome(self.lease, _COMPLETED, ran_s, result=text, changes=changes)
 
     def _raised(self, error: BaseException) -> Outcome:
         if self._writes.completed is not None:
@@ -210,7 +217,8 @@ class Attempt:
             return self._outcome(OutcomeKind.FAILED, failure=failure, changes=changes)
         delay = error.delay if isinstance(error, Retry) else None
         if delay is None:
-            delay = self._policy.delay_after(self._attempts, random=self._random)
+            policy = self._around.policy(self.handler)
+            delay = policy.delay_after(self._attempts, random=self._around.random)
         return self._outcome(OutcomeKind.RETRY, delay_s=delay, failure=failure, changes=changes)
 
     def _gives_up(self, error: BaseException) -> bool:
@@ -220,7 +228,9 @@ class Attempt:
         ):
             return True
         # A lost lease raised by a write of ours decides nothing: the store refuses the outcome.
-        return not isinstance(error, Retry | LeaseLostError) and not self._policy.retries(error)
+        if isinstance(error, Retry | LeaseLostError):
+            return False
+        return not self._around.policy(self.handler).retries(error)
 
     @property
     def _attempts(self) -> int:
@@ -230,7 +240,8 @@ class Attempt:
         return self._writes.changed()
 
     def _outcome(self, kind: OutcomeKind, **fields: Any) -> Outcome:
-        return Outcome(self.lease, kind, self._loop.time() - self._writes.started_at, **fields)
+        ran_s = self._around.loop.time() - self._writes.started_at
+        return Outcome(self.lease, kind, ran_s, **fields)
 
 
 def _message(error: BaseException) -> str:

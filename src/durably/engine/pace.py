@@ -76,7 +76,7 @@ class Figures:
         self._wait: dict[int, int] = {}
         self._run: dict[int, int] = {}
 
-    def add(self, now_us: int, *, wait_s: float, run_s: float, final: bool, failed: bool) -> None:
+    def add(self, now_us: int, wait_s: float, run_s: float, final: bool, failed: bool) -> None:
         """An attempt has ended."""
         window = now_us // (ACTIVITY_WINDOW_S * 1_000_000)
         if window != self._window:

@@ -38,16 +38,23 @@ class Slots:
         self._take = take
         self._left = left
         self._loop = asyncio.get_running_loop()
+        self._context = copy_context()
+        """What every job begins in: nothing a job before it has left there."""
         self._opening: set[asyncio.Task[None]] = set()
         """Slots that have not come to their first attempt."""
         self._ticking = False
         self._turn = 0
         self._fresh: list[Attempt] = []
         """Begun in this turn of the event loop."""
+        self._emptied: asyncio.Event | None = None
         self.running: dict[Attempt, None] = {}
-        self.idle = asyncio.Event()
-        """Whether nothing runs."""
-        self.idle.set()
+
+    def until_idle(self) -> asyncio.Event:
+        """Set once nothing runs."""
+        self._emptied = asyncio.Event()
+        if not self.running:
+            self._emptied.set()
+        return self._emptied
 
     @property
     def free(self) -> int:
@@ -61,45 +68,48 @@ class Slots:
         """
         wanted = min(most, self._most - len(self.running), self._waiting()) - len(self._opening)
         for _ in range(wanted):
-            self._opening.add(self._loop.create_task(self._work(), name="durably-slot"))
+            slot = self._loop.create_task(
+                self._work(), name="durably-slot", context=self._context.copy()
+            )
+            self._opening.add(slot)
 
     async def _work(self) -> None:
         """One slot: attempts one after the other, while their handlers return at once."""
-        task, context = asyncio.current_task(), copy_context()
+        task = asyncio.current_task()
         assert task is not None
         self._opening.discard(task)
         turn, until = self._turn, self._loop.time() + AT_ONCE_S
         while len(self.running) < self._most and (attempt := self._take()) is not None:
             attempt.task = task
-            self._begin(attempt)
+            self.running[attempt] = None
+            self._fresh.append(attempt)
+            if not self._ticking:
+                self._ticking = True
+                self._loop.call_soon(self._tick)
             try:
                 await attempt.run()
             finally:
                 self._end(attempt)
-            if turn != self._turn or self._loop.time() > until or context != copy_context():
+            if turn != self._turn or self._loop.time() > until or copy_context() != self._context:
                 break
         self.fill()
-
-    def _begin(self, attempt: Attempt) -> None:
-        self.running[attempt] = None
-        self.idle.clear()
-        self._fresh.append(attempt)
-        if not self._ticking:
-            self._ticking = True
-            self._loop.call_soon(self._tick)
 
     def _tick(self) -> None:
         """The event loop has come round: what has begun and still runs is waiting for something."""
         self._ticking = False
         self._turn += 1
+        self.fill(max(1, 2 * self.look()))
+
+    def look(self) -> int:
+        """Tell attempts of this turn that they have not ended at once; how many."""
         waiting = [attempt for attempt in self._fresh if attempt in self.running]
         self._fresh.clear()
         for attempt in waiting:
             attempt.waits()
-        self.fill(max(1, 2 * len(waiting)))
+        return len(waiting)
 
     def _end(self, attempt: Attempt) -> None:
         del self.running[attempt]
-        if not self.running:
-            self.idle.set()
+        if self._emptied is not None and not self.running:
+            self._emptied.set()
         self._left(attempt)

@@ -13,11 +13,10 @@ from durably.domain import transitions
 from durably.domain.claiming import Claim, Lane, rank_of
 from durably.domain.clock import Clock
 from durably.domain.errors import StoreError
-from durably.domain.job import State
 from durably.domain.outcome import Lease, Outcome, OutcomeKind
 from durably.engine.drafts import Drafter
-from durably.engine.executor import Attempt, Interruption
-from durably.engine.handlers import Handler, Handlers
+from durably.engine.executor import Attempt, Interruption, Surroundings
+from durably.engine.handlers import Handlers
 from durably.engine.health import Pulse
 from durably.engine.heartbeat import Heartbeat
 from durably.engine.pace import Figures, Pace
@@ -77,17 +76,24 @@ class Worker:
         self._store = store
         self._clock = clock
         self._handlers = handlers
-        self._drafter = drafter
         self._concurrency = concurrency
         self._interval = interval
         self._lease = lease
         self._queues = queues
         self._aging = aging
-        self._random = random
-        self._threads = Threads()
         self._pace = Pace()
         self._figures = Figures()
         self._loop = asyncio.get_running_loop()
+        self._around = Surroundings(
+            store=store,
+            drafter=drafter,
+            threads=Threads(),
+            random=random,
+            loop=self._loop,
+            policy=handlers.policy,
+            report=self._report,
+            waits=self._waits,
+        )
         self._wake = asyncio.Event()
         self._round = asyncio.Condition()
         self._rounds = 0
@@ -185,6 +191,7 @@ class Worker:
 
     async def record_starts(self) -> None:
         """Until every handler that has started is known to have in the store."""
+        self._slots.look()
         if self._unrecorded_starts:
             await self.flush()
 
@@ -193,7 +200,7 @@ class Worker:
 
         Gives how many were still running then. Their jobs are returned unspent.
         """
-        await self._clock.wait(self._slots.idle, timeout)
+        await self._clock.wait(self._slots.until_idle(), timeout)
         left = list(self._slots.running)
         for attempt in left:
             _log.warning(
@@ -217,7 +224,7 @@ class Worker:
         for attempt in self._slots.running:
             attempt.interrupt(Interruption.LEASE_LOST)
         await self._resign()
-        self._threads.close()
+        self._around.threads.close()
 
     async def _resign(self) -> None:
         await asyncio.to_thread(self._heartbeat.stop)
@@ -455,25 +462,19 @@ class Worker:
                 # Claimed for a handler that was there when it was asked for.
                 self._give_back(claimed)
                 continue
-            attempt = self._attempt(claimed, handler)
-            if claimed.record.state == State.RESERVED:
+            attempt = Attempt(claimed, handler, self._around)
+            if attempt.untold:
                 transitions.begin(claimed.record, self._clock.now_us())
-                self._unrecorded_starts[attempt] = now
             return attempt
         return None
 
-    def _attempt(self, claimed: Claimed, handler: Handler) -> Attempt:
-        return Attempt(
-            claimed,
-            handler,
-            self._handlers.policy(handler),
-            store=self._store,
-            drafter=self._drafter,
-            threads=self._threads,
-            random=self._random,
-            loop=self._loop,
-            report=self._report,
-        )
+    def _waits(self, attempt: Attempt) -> None:
+        """Its start is told once it has lasted a little; of one that returns at once, only the end."""
+        if attempt.untold:
+            attempt.untold = False
+            if not self._unrecorded_starts:
+                self._wake.set()
+            self._unrecorded_starts[attempt] = self._clock.monotonic()
 
     def _return_ahead(self, back: Sequence[_Ahead]) -> None:
         gone = {ahead.claimed.lease for ahead in back}
@@ -503,13 +504,8 @@ class Worker:
         if outcome.kind is not OutcomeKind.RETURNED:
             now_us = self._clock.now_us()
             waited_us = now_us - int(outcome.run_s * 1e6) - attempt.claimed.record.ready_at
-            self._figures.add(
-                now_us,
-                wait_s=waited_us / 1e6,
-                run_s=outcome.run_s,
-                final=outcome.kind in _FINAL,
-                failed=outcome.failure is not None,
-            )
+            final, failed = outcome.kind in _FINAL, outcome.failure is not None
+            self._figures.add(now_us, waited_us / 1e6, outcome.run_s, final, failed)
         self._wake.set()
 
     def _cancel(self, job_id: str) -> None:

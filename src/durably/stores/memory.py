@@ -11,7 +11,7 @@ import threading
 from bisect import bisect_right
 from collections import Counter, defaultdict
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Any, NoReturn
@@ -497,17 +497,17 @@ class MemoryStore:
 
     # What the operations are made of
 
-    @contextmanager
-    def _transaction(self, *, writing: bool = True) -> Iterator[int]:
+    def _transaction(self, *, writing: bool = True) -> "_Transaction":
         self._check_open()
         if writing and _inside_complete.get() is self:
             # Where there is SQL such a write would wait for its own block: the same program must
             # have the same results here.
             raise StoreBusyError("inside complete() nothing else may be written; use its `tx`")
-        with self._lock:
-            yield self._clock.now_us()
+        return _Transaction(self._lock, self._clock, self._tell_later)
+
+    def _tell_later(self) -> None:
+        """Listeners hear of it after the operation has returned, as with every other store."""
         if (self._told or self._finished) and not self._telling:
-            # Listeners hear of it after the operation has returned, as with every other store.
             self._telling = True
             asyncio.get_running_loop().call_soon(self._tell)
 
@@ -697,6 +697,24 @@ class MemoryStore:
         if record is None:
             raise JobNotFoundError(job_id)
         return record
+
+
+class _Transaction:
+    """One operation: gives its time, and tells of it when it has succeeded."""
+
+    def __init__(self, lock: threading.RLock, clock: Clock, tell: Callable[[], None]) -> None:
+        self._lock = lock
+        self._clock = clock
+        self._tell = tell
+
+    def __enter__(self) -> int:
+        self._lock.acquire()
+        return self._clock.now_us()
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        self._lock.release()
+        if kind is None:
+            self._tell()
 
 
 class _NoSql:
