@@ -183,7 +183,7 @@ def shorten(store: SQLiteStore, monkeypatch: pytest.MonkeyPatch) -> Callable[[],
     """Makes SQLite's longest text 70,000 bytes: ten jobs are then as a hundred thousand."""
 
     def shorten() -> None:
-        monkeypatch.setattr("durably.stores.sqlite.session._RESULTS_BYTES", 20_000)
+        monkeypatch.setattr("durably.stores.sqlite.session._REPORTS_BYTES", 20_000)
         for connection in (store._reader, store._writer._connection):
             connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, 70_000)
 

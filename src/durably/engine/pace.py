@@ -10,8 +10,14 @@ AHEAD_MOST_S = 0.020
 BEGUN_WITHIN_S = 0.020
 """What was claimed ahead has at least so long to find a slot."""
 AHEAD_MOST = 1_000
-_ROUND_TRIPS = 1.5
-"""So many exchanges' worth is claimed ahead, that the slots do not stand empty during one."""
+_NEW_SHARE = 1 / 4
+"""Of the newest measurement in the rate."""
+_ROUND_TRIPS = 2.2
+"""So many exchanges' worth is at hand: the slots work on one half while the next is fetched.
+
+What an exchange costs whatever it holds (a commit, a round trip) is shared by the more jobs, the
+more it takes. Beyond two the claims grow for as long as the exchanges are what limits the rate.
+"""
 ACTIVITY_EVERY_S = 1.0
 """How often a busy worker tells what it has finished."""
 _FEW = 32
@@ -45,16 +51,29 @@ class Pace:
         """A job has ended."""
         self._ended += 1
 
-    def ahead(self, now: float, *, busy: bool) -> int:
-        """How many jobs may be claimed ahead. *busy*: all slots were taken since the last call."""
+    def ahead(self, now: float, held: int, *, busy: bool) -> int:
+        """How many jobs to claim ahead now.
+
+        Half of what should be at hand at most: with all of it at once the slots would have nothing
+        to do during every second exchange.
+
+        Args:
+            now: seconds, on the same clock each time.
+            held: so many wait here.
+            busy: all slots were taken since the last call.
+        """
         elapsed = now - self._since
         if self._ended and elapsed > 0:
             measured = self._ended / elapsed
             # While slots stood empty the rate shows what came in, not what could be done.
-            self._rate = measured if busy else max(self._rate, measured)
+            if busy:
+                self._rate += (measured - self._rate) * _NEW_SHARE
+            else:
+                self._rate = max(self._rate, measured)
         self._ended = 0
         self._since = now
-        return min(int(self._rate * self.ahead_s), AHEAD_MOST)
+        most = min(int(self._rate * self.ahead_s), AHEAD_MOST)
+        return max(0, min(most - held, (most + 1) // 2))
 
     def slow_down(self) -> None:
         """What was claimed ahead has not been started in time: measure afresh."""

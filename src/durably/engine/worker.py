@@ -390,8 +390,7 @@ class Worker:
         free = self._free()
         reserve = 0
         if self._concurrency > 1:
-            now = self._loop.time()
-            reserve = max(0, self._pace.ahead(now, busy=free == 0) - len(self._ahead))
+            reserve = self._pace.ahead(self._loop.time(), len(self._ahead), busy=free == 0)
             if self._news and self._ahead:
                 # What is new may go before what was claimed ahead.
                 reserve = max(1, reserve)

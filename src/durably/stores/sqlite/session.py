@@ -12,7 +12,7 @@ from collections.abc import Callable, Collection, Iterable, Sequence
 from functools import lru_cache
 from itertools import chain, groupby, takewhile
 from operator import attrgetter
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeAlias, TypeVar
 
 import msgspec
 
@@ -47,6 +47,8 @@ STAGED_MOST = 20_000
 _T = TypeVar("_T")
 _Counts = Counter[tuple[str, str, int]]
 _NOBODY: _Counts = Counter()
+_Rows: TypeAlias = str | Sequence[JobRecord]
+"""Jobs in one JSON array, or decoded where they are too large for one."""
 _TABLE = "durably_jobs"
 _ROW = f"json_array({', '.join(FIELDS)})"
 _NEW = (
@@ -194,6 +196,36 @@ class Effects:
         self.finished += other.finished
 
 
+class Reports(NamedTuple):
+    """Ends of attempts."""
+
+    outcomes: Sequence[Outcome]
+    completions: str | None
+    """All of them in one argument, when they are plain completions."""
+
+
+def reports(outcomes: Sequence[Outcome]) -> Reports:
+    """What `Session.record` takes; made by who reports, for the writer has other things to do."""
+    plain = all(map(_is_plain, outcomes))
+    return Reports(outcomes, _completions(outcomes) if plain else None)
+
+
+class Taken(NamedTuple):
+    """Leased jobs as they were read: decoded by who asked, for the writer has other things to do."""
+
+    seqs: Sequence[int]
+    """In the order of the claim."""
+    rows: _Rows
+
+    def claimed(self) -> tuple[Claimed, ...]:
+        """The jobs and their leases."""
+        records = {record.seq: record for record in _decoded(self.rows)}
+        return tuple([Claimed(_lease(records[seq]), records[seq]) for seq in self.seqs])
+
+
+NOTHING_TAKEN = Taken((), ())
+
+
 class Session:
     """The operations on one connection inside one transaction that began at `now`."""
 
@@ -229,9 +261,12 @@ class Session:
 
     # Outcomes
 
-    def record(self, outcomes: Sequence[Outcome]) -> dict[int, Refusal]:
+    def record(self, reports: Reports) -> dict[int, Refusal]:
         """Record the end of attempts; which were refused, by position."""
+        outcomes, completions = reports
         refused: dict[int, Refusal] = {}
+        if completions is not None and self._complete(outcomes, completions):
+            return refused
         for changing, group in groupby(enumerate(outcomes), lambda item: bool(item[1].changes)):
             if changing:
                 # One by one: what one of them changes, the next must see.
@@ -247,22 +282,17 @@ class Session:
         plain = [outcome for _, outcome in outcomes if _is_plain(outcome)]
         # Of two reports on one job the first decides, so that only single ones can go ahead.
         single = len({outcome.lease.ref for _, outcome in outcomes}) == len(outcomes)
-        if single and self._complete(plain):
+        if single and plain and self._complete(plain, _completions(plain)):
             outcomes = [(i, outcome) for i, outcome in outcomes if not _is_plain(outcome)]
         self._record_some(outcomes, refused)
 
-    def _complete(self, outcomes: Sequence[Outcome]) -> bool:
+    def _complete(self, outcomes: Sequence[Outcome], items: str) -> bool:
         """Complete all at once; False, and nothing done, unless every lease is valid.
 
-        False also for results that are too large for one statement.
+        False also for two reports on one job, and for results that are too large for one statement.
         """
-        if not outcomes:
-            return True
-        if sum(len(outcome.result or "") for outcome in outcomes) > _RESULTS_BYTES:
+        if len(items) > _REPORTS_BYTES:
             return False
-        items = _encode(
-            [(o.lease.ref, o.lease.token, int(o.run_s * 1e6), o.result) for o in outcomes]
-        ).decode()
         (text,) = self._run(_OWNED, {"outcomes": items}).fetchone()
         states = dict(divmod(owned, 8) for owned in _numbers.decode(text))
         if len(states) < len(outcomes):
@@ -376,22 +406,26 @@ class Session:
         found.sort()
         return found
 
-    def claim(
-        self, heads: list[Candidate], claim: Claim, worker: int, name: str
-    ) -> tuple[Claimed, ...]:
+    def claim(self, heads: list[Candidate], claim: Claim, worker: int, name: str) -> Taken:
         """Lease the jobs chosen from *heads*."""
         chosen = list(choose(heads, claim))
         if not chosen:
-            return ()
+            return NOTHING_TAKEN
         token = self.next_number("token")
         who = {"token": token, "worker": worker, "name": name, "now": self.now}
         for statement, starts in ((_START, True), (_RESERVE, False)):
             if seqs := [seq for seq, start in chosen if start is starts]:
                 self._run(statement, {**who, "seqs": _encode(seqs).decode()})
-        records = {record.seq: record for record in self.load_all([seq for seq, _ in chosen])}
-        came = Counter([(r.queue, r.type, r.state) for r in records.values()])
+        lanes = {head.seq: claim.lanes[head.lane] for head in heads}
+        came: _Counts = Counter(
+            [
+                (lanes[seq].queue, lanes[seq].type, State.RUNNING if starts else State.RESERVED)
+                for seq, starts in chosen
+            ]
+        )
         self.count(came, _all_in(State.READY, came))
-        return tuple(Claimed(_lease(records[seq]), records[seq]) for seq, _ in chosen)
+        seqs = [seq for seq, _ in chosen]
+        return Taken(seqs, self._rows(seqs))
 
     def due_in(self) -> float | None:
         """Seconds until the next scheduled job becomes ready; None: none is scheduled."""
@@ -750,12 +784,15 @@ class Session:
 
     def load_all(self, seqs: Sequence[int]) -> list[JobRecord]:
         """The jobs with these numbers."""
+        return list(_decoded(self._rows(seqs)))
+
+    def _rows(self, seqs: Sequence[int]) -> _Rows:
         items = _encode(seqs).decode()
         try:
             (text,) = self._run(_LOAD + _BY_SEQ, (items,)).fetchone()
         except sqlite3.DataError:
             return self.load(_BY_SEQ, items)
-        return _records.decode(text)
+        return str(text)
 
     def decode(self, query: str, arguments: Sequence[Any]) -> list[JobRecord]:
         """The jobs of a query whose column `row` is their JSON, in its order."""
@@ -804,6 +841,17 @@ def is_storable(text: str) -> bool:
 
 def _is_plain(outcome: Outcome) -> bool:
     return outcome.kind is OutcomeKind.COMPLETED and not outcome.changes
+
+
+def _completions(outcomes: Sequence[Outcome]) -> str:
+    """What `_REPORTED` reads."""
+    return _encode(
+        [(o.lease.ref, o.lease.token, int(o.run_s * 1e6), o.result) for o in outcomes]
+    ).decode()
+
+
+def _decoded(rows: _Rows) -> Sequence[JobRecord]:
+    return _records.decode(rows) if isinstance(rows, str) else rows
 
 
 def _return(record: JobRecord, now: int) -> None:
@@ -891,7 +939,7 @@ def _flat(rows: Iterable[tuple[Any, ...]]) -> list[Any]:
     return list(chain.from_iterable(rows))
 
 
-_RESULTS_BYTES = 8_000_000
+_REPORTS_BYTES = 8_000_000
 """SQLite has a limit for one text."""
 
 

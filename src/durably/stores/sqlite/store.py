@@ -27,7 +27,6 @@ from durably.domain.outcome import NO_CHANGES, Changes, Event, Lease, Outcome, R
 from durably.store import (
     Activity,
     Capabilities,
-    Claimed,
     Exchanged,
     Notice,
     NoticeKind,
@@ -43,7 +42,16 @@ from durably.store import (
 from durably.stores.sqlite import database
 from durably.stores.sqlite.forks import traffic
 from durably.stores.sqlite.locks import Liveness, Turnstile
-from durably.stores.sqlite.session import BATCH, Effects, Session, WorkerRow, is_storable
+from durably.stores.sqlite.session import (
+    BATCH,
+    NOTHING_TAKEN,
+    Effects,
+    Session,
+    Taken,
+    WorkerRow,
+    is_storable,
+    reports,
+)
 from durably.stores.sqlite.transaction import OwnTransaction
 from durably.stores.sqlite.wakeup import WakeUp
 from durably.stores.sqlite.writer import Peek, Settled, Writer
@@ -239,8 +247,10 @@ class SQLiteStore:
         """See `Store.exchange`. Takes no lock when there is nothing to write."""
         idle = Exchanged()
 
-        def operation(session: Session) -> Exchanged:
-            refused = session.record(outcomes) if outcomes else {}
+        ended = reports(outcomes)
+
+        def operation(session: Session) -> tuple[Exchanged, Taken]:
+            refused = session.record(ended) if outcomes else {}
             if started:
                 session.begin(started)
             if activity is not None:
@@ -249,21 +259,21 @@ class SQLiteStore:
                 session.return_unknown(worker, held)
             seen = session.look(worker)
             if seen is None:
-                return Exchanged(refused=refused, lost=True)
+                return Exchanged(refused=refused, lost=True), NOTHING_TAKEN
             due_in = session.stage() if seen.due_in_s == 0 else seen.due_in_s
-            claimed: tuple[Claimed, ...] = ()
+            taken = NOTHING_TAKEN
             if claim:
                 heads = session.heads(claim, seen.paused)
-                claimed = session.claim(heads, claim, worker, seen.name)
-            if claimed:
+                taken = session.claim(heads, claim, worker, seen.name)
+            if taken.seqs:
                 self._extend(session, worker, seen.expires_us)
-            return Exchanged(
+            exchanged = Exchanged(
                 refused=refused,
-                claimed=claimed,
                 cancel=seen.cancel,
                 due_in_s=due_in,
-                more=claim is not None and len(claimed) >= claim.start + claim.reserve > 0,
+                more=claim is not None and len(taken.seqs) >= claim.start + claim.reserve > 0,
             )
+            return exchanged, taken
 
         def peek(session: Session) -> bool:
             """Whether there is anything to write; else what to answer."""
@@ -277,11 +287,14 @@ class SQLiteStore:
 
         news, self._has_news = self._has_news, False
         must_write = outcomes or started or held is not None or activity is not None
-        if must_write:
-            return await self._write(operation)
         # A claim that a power cut undoes has not been: the job waits as before, nobody has it.
-        done = await self._write(operation, peek=None if news and claim else peek, synced=False)
-        return idle if done is None else done
+        sure = must_write or (news and claim)
+        done = await self._write(operation, peek=None if sure else peek, synced=bool(must_write))
+        if done is None:
+            return idle
+        exchanged, taken = done
+        with database.translated(self.path):
+            return msgspec.structs.replace(exchanged, claimed=taken.claimed())
 
     def _extend(self, session: Session, worker: int, expires_us: int) -> None:
         """Renew on claiming: a worker that held nothing until now has not been renewing."""
@@ -335,7 +348,7 @@ class SQLiteStore:
             session.owned(lease)
 
         def record(session: Session) -> None:
-            refused = session.record([finish()])
+            refused = session.record(reports([finish()]))
             if refused:
                 raise refusal_error(refused[0], lease)
 
