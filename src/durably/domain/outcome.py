@@ -150,6 +150,8 @@ class Outcome(msgspec.Struct, frozen=True, gc=False):
     reason: str | None = None
     """Why it was cancelled."""
     changes: Changes = NO_CHANGES
+    untold: bool = False
+    """Whether the store was never told that the attempt had started."""
 
 
 class Record(msgspec.Struct, frozen=True, kw_only=True):

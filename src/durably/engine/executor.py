@@ -181,7 +181,9 @@ class Attempt:
         text = None if result is None else encode(result, what="result")
         ran_s = self._around.loop.time() - self._writes.started_at
         changes = self._writes.changed()
-        return Outcome(self.lease, _COMPLETED, ran_s, result=text, changes=changes)
+        return Outcome(
+            self.lease, _COMPLETED, ran_s, result=text, changes=changes, untold=self.untold
+        )
 
     def _raised(self, error: BaseException) -> Outcome:
         if self._writes.completed is not None:

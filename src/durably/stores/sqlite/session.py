@@ -7,7 +7,7 @@ rule machine hold them to it.
 """
 
 import sqlite3
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Collection, Iterable, Sequence
 from functools import lru_cache
 from itertools import chain, groupby, takewhile
@@ -82,6 +82,11 @@ _COMPLETE = (
     " attempts = attempts + (state = 2),"
     " processed_at = CASE state WHEN 2 THEN :now - run_us ELSE processed_at END,"
     f" result = report FROM {_REPORTED} WHERE seq = ref"
+)
+_COMPLETE_UNTOLD = (
+    f"UPDATE {_TABLE} SET state = 4, shelf = 4, completed_at = :now, error = NULL, next_retry_at = NULL,"
+    " attempts = attempts + 1, processed_at = :now - value"
+    " FROM json_each(:runs) WHERE seq = CAST(key AS INTEGER) AND token = :token AND state = 2"
 )
 _RESERVE = (
     f"UPDATE {_TABLE} SET state = 2, token = :token, worker = :worker, worker_name = :name"
@@ -197,17 +202,26 @@ class Effects:
 
 
 class Reports(NamedTuple):
-    """Ends of attempts."""
+    """Ends of attempts, and what the writer needs of them, made ready for it."""
 
     outcomes: Sequence[Outcome]
+    untold: tuple[tuple[int, str], ...]
+    """When the store knows of no start and takes no result: by token the run times, µs, of jobs."""
     completions: str | None
-    """All of them in one argument, when they are plain completions."""
+    """When all are plain completions: as one argument."""
 
 
 def reports(outcomes: Sequence[Outcome]) -> Reports:
-    """What `Session.record` takes; made by who reports, for the writer has other things to do."""
-    plain = all(map(_is_plain, outcomes))
-    return Reports(outcomes, _completions(outcomes) if plain else None)
+    """What `Session.record` takes."""
+    if not all(map(_is_plain, outcomes)):
+        return Reports(outcomes, (), None)
+    if not all(outcome.untold and outcome.result is None for outcome in outcomes):
+        return Reports(outcomes, (), _completions(outcomes))
+    runs: defaultdict[int, dict[int, int]] = defaultdict(dict)
+    for outcome in outcomes:
+        runs[outcome.lease.token][outcome.lease.ref] = int(outcome.run_s * 1e6)
+    by_token = tuple((token, _encode(given).decode()) for token, given in runs.items())
+    return Reports(outcomes, by_token, None)
 
 
 class Taken(NamedTuple):
@@ -263,8 +277,10 @@ class Session:
 
     def record(self, reports: Reports) -> dict[int, Refusal]:
         """Record the end of attempts; which were refused, by position."""
-        outcomes, completions = reports
         refused: dict[int, Refusal] = {}
+        outcomes, untold, completions = reports
+        if untold and self._complete_untold(outcomes, untold):
+            return refused
         if completions is not None and self._complete(outcomes, completions):
             return refused
         for changing, group in groupby(enumerate(outcomes), lambda item: bool(item[1].changes)):
@@ -286,6 +302,28 @@ class Session:
             outcomes = [(i, outcome) for i, outcome in outcomes if not _is_plain(outcome)]
         self._record_some(outcomes, refused)
 
+    def _complete_untold(
+        self, outcomes: Sequence[Outcome], runs: Iterable[tuple[int, str]]
+    ) -> bool:
+        """Complete reserved jobs without a result; False, and nothing done, unless all are."""
+        self._run("SAVEPOINT untold")
+        done = 0
+        for token, given in runs:
+            values = {"now": self.now, "token": token, "runs": given}
+            done += self._run(_COMPLETE_UNTOLD, values).rowcount
+        if done < len(outcomes):
+            self._run("ROLLBACK TO untold")
+        self._run("RELEASE untold")
+        if done < len(outcomes):
+            return False
+        leases = [outcome.lease for outcome in outcomes]
+        self._completed(leases, Counter([(o.queue, o.type, State.RESERVED) for o in leases]))
+        return True
+
+    def _completed(self, leases: Sequence[Lease], left: _Counts) -> None:
+        self.count(_all_in(State.COMPLETED, left), left)
+        self.effects.finished.extend([lease.job_id for lease in leases])
+
     def _complete(self, outcomes: Sequence[Outcome], items: str) -> bool:
         """Complete all at once; False, and nothing done, unless every lease is valid.
 
@@ -299,9 +337,7 @@ class Session:
             return False
         self._run(_COMPLETE, {"now": self.now, "outcomes": items})
         leases = [outcome.lease for outcome in outcomes]
-        left = Counter([(lease.queue, lease.type, states[lease.ref]) for lease in leases])
-        self.count(_all_in(State.COMPLETED, left), left)
-        self.effects.finished.extend(outcome.lease.job_id for outcome in outcomes)
+        self._completed(leases, Counter([(o.queue, o.type, states[o.ref]) for o in leases]))
         return True
 
     def _record_some(
