@@ -73,6 +73,18 @@ BUGS = (
         (_SQLITE_TESTS,),
     ),
     Bug(
+        "late-outcome-by-id-sqlite-untold",
+        "The same in the one that completes jobs whose start was never told",
+        (
+            Edit(
+                _SQLITE,
+                "AND token = :token AND state = 2",
+                "AND state = 2",
+            ),
+        ),
+        (_SQLITE_TESTS,),
+    ),
+    Bug(
         "late-outcome-by-id-postgres",
         "The same in the statement that completes many jobs at once on PostgreSQL",
         (

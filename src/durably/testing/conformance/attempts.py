@@ -232,6 +232,49 @@ class Attempts:
             assert job.processed_at == to_datetime(clock.now_us() - 1_500_000)
         await check_counts(store, clock)
 
+    async def test_many_may_end_before_their_start_was_told(
+        self, store: Store, clock: VirtualClock
+    ) -> None:
+        """Each started its own `run_s` ago, of whichever claim it is, and the counts agree."""
+        worker = await store.register(info())
+        await store.enqueue([draft() for _ in range(150)])
+        leases = [c.lease for _ in (1, 2) for c in await take(store, worker, start=0, reserve=75)]
+        await clock.advance(5)
+        ends = [completed(lease, run_s=n / 1e3, untold=True) for n, lease in enumerate(leases)]
+        await report(store, worker, *ends)
+
+        for n in (0, 1, 74, 75, 149):
+            job = await look(store, leases[n])
+            assert (job.status, job.attempts) == (JobStatus.COMPLETED, 1)
+            assert job.processed_at == to_datetime(clock.now_us() - n * 1_000)
+        await check_counts(store, clock)
+
+    @pytest.mark.parametrize("odd", ["late", "started", "twice"])
+    async def test_untold_ends_are_judged_each(
+        self, store: Store, clock: VirtualClock, odd: str
+    ) -> None:
+        """One that has no lease, is known to run, or is told twice, keeps no other from its end."""
+        worker = await store.register(info())
+        await store.enqueue([draft() for _ in range(3)])
+        one, two, three = (c.lease for c in await take(store, worker, start=0, reserve=3))
+        if odd == "late":
+            await store.exchange(worker, held=[one, three])
+            await take_one(store, worker, start=0, reserve=1)
+        if odd == "started":
+            await store.exchange(worker, started=[two])
+        told = [completed(lease, run_s=0.001, untold=True) for lease in (one, two, three)]
+        done = await store.exchange(worker, outcomes=told + told[:1] * (odd == "twice"))
+
+        assert done.refused == ({1: Refusal.LEASE_LOST} if odd == "late" else {})
+        assert [(await look(store, lease)).status for lease in (one, three)] == [
+            JobStatus.COMPLETED,
+            JobStatus.COMPLETED,
+        ]
+        job = await look(store, two)
+        ended = (JobStatus.PENDING, 0) if odd == "late" else (JobStatus.COMPLETED, 1)
+        assert (job.status, job.attempts) == ended
+        await check_counts(store, clock)
+
     # Refusals
 
     @of_each_kind
