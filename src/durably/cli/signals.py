@@ -2,6 +2,7 @@
 
 import asyncio
 import signal
+import sys
 from collections.abc import Coroutine, Iterator
 from contextlib import contextmanager
 from typing import Any, TypeVar
@@ -10,10 +11,15 @@ from durably.daemons import Stop
 
 _T = TypeVar("_T")
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
+SWITCH_INTERVAL_S = 0.0005
+"""So long a thread waits for the interpreter while another one works. The thread that writes to SQLite
+comes back from it many times in one transaction; with Python's 5 ms it and the event loop would take
+turns instead of working side by side."""
 
 
 def run(main: Coroutine[Any, Any, _T]) -> _T:
     """Run *main* on uvloop where it is installed, which is faster, else on asyncio's own loop."""
+    sys.setswitchinterval(SWITCH_INTERVAL_S)
     try:
         from uvloop import new_event_loop
     except ImportError:

@@ -87,7 +87,7 @@ class Progress(msgspec.Struct, frozen=True, kw_only=True):
     message: str = ""
 
 
-class Job(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
+class Job(msgspec.Struct, frozen=True, rename="camel"):
     """An immutable snapshot. Times are aware UTC datetimes; ids sort by time (UUIDv7).
 
     As JSON its fields are in camelCase.
@@ -170,29 +170,30 @@ class JobRecord(msgspec.Struct, array_like=True, gc=False):
 
     def to_job(self) -> Job:
         """The snapshot that users see, with nothing shared."""
+        # By position: with so many fields that takes a third of the time that names would.
         return Job(
-            id=self.id,
-            type=self.type,
-            payload=msgspec.json.decode(self.payload),
-            status=_STATUS[self.state],
-            priority=_PRIORITY[self.priority],
-            attempts=self.attempts,
-            max_attempts=self.max_attempts,
-            created_at=to_datetime(self.created_at),
-            processed_at=_optional(self.processed_at),
-            completed_at=_optional(self.completed_at),
-            next_retry_at=_optional(self.next_retry_at),
-            error=self.error,
-            queue=self.queue,
-            run_at=_optional(self.run_at),
-            result=None if self.result is None else msgspec.json.decode(self.result),
-            progress=None if self.progress is None else _progress.decode(self.progress),
-            errors=() if self.errors == "[]" else _errors.decode(self.errors),
-            tags=() if self.tags == "[]" else _tags.decode(self.tags),
-            unique_key=self.unique_key,
-            crashes=self.crashes,
-            worker=self.worker_name,
-            cancelled=bool(self.cancel_requested),
+            self.id,
+            self.type,
+            msgspec.json.decode(self.payload),
+            _STATUS[self.state],
+            _PRIORITY[self.priority],
+            self.attempts,
+            self.max_attempts,
+            to_datetime(self.created_at),
+            _optional(self.processed_at),
+            _optional(self.completed_at),
+            _optional(self.next_retry_at),
+            self.error,
+            self.queue,
+            _optional(self.run_at),
+            None if self.result is None else msgspec.json.decode(self.result),
+            None if self.progress is None else _progress.decode(self.progress),
+            () if self.errors == "[]" else _errors.decode(self.errors),
+            () if self.tags == "[]" else _tags.decode(self.tags),
+            self.unique_key,
+            self.crashes,
+            self.worker_name,
+            bool(self.cancel_requested),
         )
 
 
