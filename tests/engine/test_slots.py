@@ -2,11 +2,21 @@ import asyncio
 from collections.abc import Callable
 from contextvars import ContextVar
 
+import pytest
 from tests.engine.support import LONG_S
 
 from durably import Job, JobContext, JobQueueService, JobStatus, NewJob
 
-left_behind: ContextVar[str] = ContextVar("left_behind", default="nothing")
+left_behind: ContextVar[object] = ContextVar("left_behind", default="nothing")
+
+
+class Incomparable:
+    """As arrays are: comparing two of them has no answer."""
+
+    __hash__ = object.__hash__
+
+    def __eq__(self, other: object) -> bool:
+        raise ValueError("the truth value is ambiguous")
 
 
 async def run(url: str, types: list[str], **handlers: Callable[..., object]) -> list[Job]:
@@ -23,7 +33,7 @@ async def test_what_a_handler_leaves_in_its_context_is_not_the_next_ones(
     url: str,
 ) -> None:
     """Neither of one that returns at once nor of one that has waited."""
-    seen: list[str] = []
+    seen: list[object] = []
 
     async def leaves(job: JobContext) -> None:
         seen.append(left_behind.get())
@@ -36,6 +46,47 @@ async def test_what_a_handler_leaves_in_its_context_is_not_the_next_ones(
     await run(url, ["leaves", "waits"] * 50, leaves=leaves, waits=waits)
 
     assert seen == ["nothing"] * 100
+
+
+@pytest.mark.parametrize("value", [list, Incomparable])
+async def test_a_value_that_equals_the_one_before_is_left_behind_all_the_same(
+    url: str, value: Callable[[], object]
+) -> None:
+    """Each job begins with the very value that was there at the start, whatever a job has put there.
+
+    It may be equal to that, or refuse to be compared.
+    """
+    there = value()
+    seen: list[bool] = []
+
+    async def leaves(job: JobContext) -> None:
+        seen.append(left_behind.get() is there)
+        left_behind.set(value())
+
+    before = left_behind.set(there)
+    try:
+        await run(url, ["leaves"] * 50, leaves=leaves)
+    finally:
+        left_behind.reset(before)
+
+    assert seen == [True] * 50
+
+
+async def test_who_cancels_its_own_task_and_returns_harms_nobody(url: str) -> None:
+    """It has completed, and the next job does not meet the cancellation at its first await."""
+
+    async def cancels(job: JobContext) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        task.cancel()
+
+    async def victim(job: JobContext) -> None:
+        await asyncio.sleep(0)
+
+    jobs = await run(url, ["cancels", "victim"] * 50, cancels=cancels, victim=victim)
+
+    assert {job.status for job in jobs} == {JobStatus.COMPLETED}
+    assert {job.attempts for job in jobs} == {1}
 
 
 async def test_who_cancels_its_task_later_harms_nobody(

@@ -15,8 +15,8 @@ class Slots:
 
     A task costs more than many a handler. So one task runs one attempt after the other for as long
     as their handlers return at once: without having waited for anything, and without having left
-    a context variable behind. After any other one it ends, so that nothing a job did to its task
-    or its context reaches the next job.
+    a context variable or a cancellation of their task behind. After any other one it ends, so that
+    what a job did to its task or its context does not reach the next job.
 
     Args:
         most: how many run at a time.
@@ -90,9 +90,21 @@ class Slots:
                 await attempt.run()
             finally:
                 self._end(attempt)
-            if turn != self._turn or self._loop.time() > until or copy_context() != self._context:
+            if turn != self._turn or self._loop.time() > until or not self._is_clean(task):
                 break
         self.fill()
+
+    def _is_clean(self, task: "asyncio.Task[None]") -> bool:
+        """Whether the attempts of *task* have left it and its context as they found them.
+
+        The values must be the same ones: equal ones may be compared by anything, or not at all.
+        """
+        left = copy_context()
+        return (
+            not task.cancelling()
+            and len(left) == len(self._context)
+            and all(left.get(variable, left) is value for variable, value in self._context.items())
+        )
 
     def _tick(self) -> None:
         """The event loop has come round: what has begun and still runs is waiting for something."""
