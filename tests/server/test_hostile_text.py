@@ -94,3 +94,17 @@ async def test_lines_and_what_is_no_text_go_nowhere(url: str, text: str) -> None
             assert "X-Injected" not in answer.headers
         hook = {"webhookUrl": f"https://example.com/{text}"}
         assert (await api.post("/api/instances", {**INSTANCE, **hook})).status in (400, 422)
+
+
+@pytest.mark.parametrize("path", ["/api/jobs", "/api/instances", "/api/audit"])
+async def test_no_query_is_an_error_of_ours(url: str, path: str) -> None:
+    """NUL, bytes that are no UTF-8, lines: nothing is found, or the parameter is refused by name."""
+    async with running(store=url, started=False) as api:
+        for name in ("type", "queue", "status", "limit", "after"):
+            for text in ("%00", "a%00b", "%ff", "%ed%a0%80", "%0d%0aX-Injected:%201"):
+                answer = await api.get(f"{path}?{name}={text}")
+                assert answer.status in (200, 400, 404), answer.body
+                assert "X-Injected" not in answer.headers
+                if answer.status == 400:
+                    assert answer.json["code"] == "validation_failed", answer.body
+                    assert [fault["field"] for fault in answer.json["errors"]] == [name]

@@ -13,11 +13,11 @@ from durably.instances.instance import HealthCheck
 from durably.instances.provider import PortMapping
 from durably.server.audit import AuditEntry
 
-_NO_NUL = r"^[^\x00]*$"
+NO_NUL = r"^[^\x00]*$"
 _NOT_BLANK = r"^[^\x00]*[^\s\x00][^\x00]*$"
-Name = Annotated[str, Meta(min_length=1, max_length=200, pattern=_NO_NUL)]
-QueueName = Annotated[str, Meta(min_length=1, max_length=100, pattern=_NO_NUL)]
-Tag = Annotated[str, Meta(min_length=1, max_length=100, pattern=_NO_NUL)]
+Name = Annotated[str, Meta(min_length=1, max_length=200, pattern=NO_NUL)]
+QueueName = Annotated[str, Meta(min_length=1, max_length=100, pattern=NO_NUL)]
+Tag = Annotated[str, Meta(min_length=1, max_length=100, pattern=NO_NUL)]
 NextCursor = (
     Annotated[str, Meta(description="The after of the next page; absent on the last.")]
     | msgspec.UnsetType
@@ -52,7 +52,7 @@ class JobBody(
             Meta(
                 min_length=1,
                 max_length=500,
-                pattern=_NO_NUL,
+                pattern=NO_NUL,
                 description="While a job of the type with this key is pending or processing, that "
                 "one is answered and nothing is added.",
             ),

@@ -16,6 +16,7 @@ from durably.server.errors import invalid
 from durably.server.idempotency import Key
 from durably.server.parameters import IdempotencyKey, IfNoneMatch, InstanceId, no_other_query
 from durably.server.schemas import (
+    NO_NUL,
     InstanceAccepted,
     InstanceBody,
     InstanceDetail,
@@ -108,6 +109,7 @@ async def list_instances(
         QueryParameter(
             min_length=1,
             max_length=200,
+            pattern=NO_NUL,
             description="Go on after this one: nextCursor of the page before.",
         ),
     ] = None,

@@ -24,7 +24,15 @@ from durably.server.auth import Role, require
 from durably.server.errors import invalid
 from durably.server.idempotency import Key
 from durably.server.parameters import IdempotencyKey, IfNoneMatch, JobId, no_other_query
-from durably.server.schemas import Explanation, JobBody, JobPage, JobView, RetryBody, job_view
+from durably.server.schemas import (
+    NO_NUL,
+    Explanation,
+    JobBody,
+    JobPage,
+    JobView,
+    RetryBody,
+    job_view,
+)
 from durably.server.service import Service, origin_of, service_of
 from durably.server.validation import decode_object, fitted, with_integers
 
@@ -110,8 +118,12 @@ async def list_jobs(
     status: Annotated[
         JobStatus | None, QueryParameter(description="Only these; scheduled jobs are pending.")
     ] = None,
-    type: Annotated[str | None, QueryParameter(min_length=1, max_length=200)] = None,
-    queue: Annotated[str | None, QueryParameter(min_length=1, max_length=100)] = None,
+    type: Annotated[
+        str | None, QueryParameter(min_length=1, max_length=200, pattern=NO_NUL)
+    ] = None,
+    queue: Annotated[
+        str | None, QueryParameter(min_length=1, max_length=100, pattern=NO_NUL)
+    ] = None,
     limit: Annotated[int, QueryParameter(ge=1, le=1000)] = 100,
     after: Annotated[
         str | None,
