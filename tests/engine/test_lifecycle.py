@@ -626,3 +626,41 @@ async def test_a_thread_that_outlives_a_shutdown_keeps_its_slot(store: Store) ->
     assert [JobStatus.COMPLETED] * 2 == [job.status for job in ended]
     assert [1, 1] == [job.attempts for job in ended]
     assert live == [0, 1]
+
+
+@pytest.mark.parametrize("turns", range(24))
+async def test_a_start_that_is_cancelled_leaves_nobody_behind(store: Store, turns: int) -> None:
+    """At whatever moment: no registration of a worker that will never claim, and the next start works."""
+    async with JobQueueService(store) as queue:
+        queue.register_handler("a", nothing)
+        starting = asyncio.get_running_loop().create_task(queue.start_processing())
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        starting.cancel()
+        await asyncio.wait([starting])
+        await queue.shutdown(0)
+        assert await queue.workers() == []
+
+        await queue.start_processing()
+        job = await queue.add_job("a")
+        assert (await queue.wait(job.id, timeout=10)).status == JobStatus.COMPLETED
+
+
+@pytest.mark.parametrize("turns", range(24))
+async def test_a_shutdown_that_is_cancelled_can_be_followed_by_a_start(
+    store: Store, turns: int
+) -> None:
+    """At whatever moment: what says that it processes does so, and as one worker."""
+    async with JobQueueService(store) as queue:
+        queue.register_handler("a", nothing)
+        await queue.start_processing()
+        ending = asyncio.get_running_loop().create_task(queue.shutdown())
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        ending.cancel()
+        await asyncio.wait([ending])
+
+        await queue.start_processing()
+        job = await queue.add_job("a")
+        assert (await queue.wait(job.id, timeout=10)).status == JobStatus.COMPLETED
+        assert len(await queue.workers()) == 1

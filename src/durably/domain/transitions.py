@@ -86,6 +86,8 @@ def record_outcome(record: JobRecord, outcome: Outcome, now: int) -> None:
     if outcome.failure is not None:
         _note(record, outcome.failure, record.attempts, now)
     if record.cancel_requested and kind is not OutcomeKind.COMPLETED:
+        if kind is OutcomeKind.RETURNED:
+            _unspend(record)
         _end(record, State.CANCELLED, now, error=outcome.reason or "cancelled")
     elif kind is OutcomeKind.COMPLETED:
         _end(record, State.COMPLETED, now, error=None)

@@ -607,8 +607,15 @@ class JobQueueService:
             if self._pruner is not None:
                 await self._pruner.stop()
             self._handlers.changed = lambda: None
-            await self._worker.end()
-            self._worker = None
+            ending = asyncio.get_running_loop().create_task(self._worker.end())
+            try:
+                await asyncio.shield(ending)
+            except asyncio.CancelledError:
+                # Half ended it could neither be started again nor be ended.
+                await asyncio.wait([ending])
+                raise
+            finally:
+                self._worker = None
 
     async def _start_worker(self) -> Worker:
         worker = Worker(

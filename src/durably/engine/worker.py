@@ -540,7 +540,15 @@ class Worker:
 
     async def _register(self) -> None:
         self._announce = False
-        self._id = await self._store.register(self._info())
+        registering = self._loop.create_task(self._store.register(self._info()))
+        try:
+            self._id = await asyncio.shield(registering)
+        except asyncio.CancelledError:
+            # What has been registered would seem to live for as long as this process does.
+            await asyncio.wait([registering])
+            if registering.exception() is None:
+                await self._store.resign(registering.result())
+            raise
         self._exchanged_at = self._clock.monotonic()
         self._heartbeat = Heartbeat(
             self._store,
