@@ -20,6 +20,15 @@ AHEAD_S = 0.25
 RECOVERY_S = 5.0
 DEADLY = frozenset({"kill", "stop"})
 """After them a process does nothing more for as long as they last."""
+SILENCING = frozenset({"stop", "stall", "half-open", "lost reply"})
+"""After them a process lives, and holds what it has claimed until its lease ends."""
+HARMLESS = frozenset({"clock ahead", "clock back"})
+"""They explain nothing: no lease goes by the wall clock."""
+REPORT_S = 1.0
+"""How long the end of an execution may take to be recorded: a fault that comes later cannot have
+kept it from that."""
+LEAST_LEASE = 0.5
+"""A lease is renewed each third: of a process that stops it lasts two thirds, less a late renewal."""
 
 
 class Final(msgspec.Struct, frozen=True, kw_only=True):
@@ -45,6 +54,8 @@ class Promise(msgspec.Struct, frozen=True, kw_only=True):
     attempts: int = 1
     follow_ups: int = 0
     effects: int = 0
+    wishes: int = 0
+    """How many of its executions end with the wish for another one."""
     at_once: int | None = None
     """How many of them a process may run at the same time."""
     stoppable: bool = True
@@ -91,6 +102,21 @@ class Verdict(msgspec.Struct, kw_only=True):
     """Seconds from acceptance to the first start, sorted."""
 
 
+def emptiness(verdict: Verdict, *, given: int = 0) -> list[str]:
+    """What did not happen: where nothing ran, or nothing went wrong, no promise was put to the test.
+
+    Args:
+        verdict: on the run.
+        given: how many of the accepted jobs are there in any case.
+    """
+    counts = {
+        "job was accepted": verdict.accepted - given,
+        "handler ran": verdict.executions - given,
+        "fault struck": sum(verdict.faults.values()),
+    }
+    return [f"empty: no {what}" for what, count in counts.items() if count < 1]
+
+
 def percentile(values: Sequence[float], share: float) -> float:
     """Of sorted values; 0 when there are none."""
     return values[min(len(values) - 1, int(len(values) * share))] if values else 0.0
@@ -102,6 +128,8 @@ def check(
     promises: dict[str, Promise],
     *,
     slots: int,
+    lease_s: float,
+    in_turn: bool = False,
 ) -> Verdict:
     """Hold a history against what the store says of every job.
 
@@ -110,8 +138,11 @@ def check(
         finals: every job that is in the store in the end.
         promises: by type.
         slots: how many handlers a process may run at the same time.
+        lease_s: of the workers.
+        in_turn: whether processes write one after the other: one that is stopped may have the turn.
     """
-    case = _Case(events, finals, promises, slots)
+    case = _Case(events, finals, promises, slots, lease_s)
+    case.in_turn = in_turn
     violations = [text for rule in _RULES for text in rule(case)]
     return Verdict(
         violations=violations,
@@ -121,7 +152,7 @@ def check(
         duplicates=sum(len(extra) for extra in map(case.repeated, case.runs)),
         faults=dict(Counter(fault.kind for fault in case.faults)),
         crashes=sum(final.crashes for final in case.finals.values()),
-        recoveries=sorted(delay for _, delay in case.recoveries()),
+        recoveries=sorted(again - killed for killed, again in case.recoveries()),
         waits=sorted(case.waits()),
     )
 
@@ -135,13 +166,17 @@ class _Case:
         finals: Iterable[Final],
         promises: dict[str, Promise],
         slots: int,
+        lease_s: float,
     ) -> None:
+        self.in_turn = False
         self.promises = promises
         self.slots = slots
+        self.lease_s = lease_s
         self.last = events[-1].t if events else 0.0
         self.finals = {final.id: final for final in finals}
         self.asked = {e.key for e in events if e.what == "adding"}
-        self.accepted = {e.job: e for e in events if e.what == "accepted"}
+        self.answers = [e for e in events if e.what == "accepted"]
+        self.accepted = {e.job: e for e in self.answers}
         self.calm = min((e.t for e in events if e.what == "calm"), default=self.last)
         self.runs: defaultdict[str, list[Run]] = defaultdict(list)
         self.by_name: dict[str, Run] = {}
@@ -161,6 +196,7 @@ class _Case:
                 run = self.by_name[event.run]
                 run.end, run.how = event.t, event.how
         self.faults = list(_faults(events, self.last))
+        self.harmful = [fault for fault in self.faults if fault.kind not in HARMLESS]
 
     def over(self, run: Run) -> float:
         """When *run* did its last: it ended, or its process was stopped for good."""
@@ -172,19 +208,28 @@ class _Case:
 
     def struck(self, run: Run, until: float) -> bool:
         """Whether a fault met *run* or its report before *until*."""
+        if run.end is not None:
+            until = min(until, run.end + REPORT_S)
         return any(
-            fault.pid in (0, run.pid) and fault.start <= until and fault.end + SLACK_S >= run.start
-            for fault in self.faults
+            (fault.pid in (0, run.pid) or (self.in_turn and fault.kind == "stop"))
+            and fault.start <= until
+            and fault.end + SLACK_S >= run.start
+            for fault in self.harmful
         )
 
     def repeated(self, job: str) -> list[tuple[Run, Run]]:
-        """Executions that were followed by another although they did not ask for it."""
-        runs = self.runs[job]
-        return [(a, b) for a, b in pairwise(runs) if a.how != "again"]
+        """Executions that were followed by another although they did not ask for it.
 
-    def recoveries(self) -> Iterator[tuple[Run, float]]:
-        """After each kill, how long until what was running there ran again."""
-        wide = [fault for fault in self.faults if fault.pid == 0]
+        A wish counts as often as its type has one: who asks again has not been heard.
+        """
+        runs = self.runs[job]
+        wishes = [run for run in runs if run.how == "again"]
+        granted = wishes[len(wishes) - self.promises[runs[0].type].wishes :] if wishes else []
+        return [(a, b) for a, b in pairwise(runs) if not any(a is run for run in granted)]
+
+    def recoveries(self) -> Iterator[tuple[float, float]]:
+        """For what was running in a killed process: when it was killed, and when it ran again."""
+        wide = [fault for fault in self.harmful if fault.pid == 0]
         for fault in self.faults:
             if fault.kind != "kill":
                 continue
@@ -194,7 +239,7 @@ class _Case:
                         continue
                     # While nobody reaches the store nobody can recover.
                     if not any(w.start <= b.start and w.end >= fault.start for w in wide):
-                        yield a, b.start - fault.start
+                        yield fault.start, b.start
 
     def waits(self) -> Iterator[float]:
         """How long accepted jobs waited for their first start."""
@@ -220,9 +265,11 @@ def _faults(events: Sequence[Event], last: float) -> Iterator[Fault]:
 
 def _lost(case: _Case) -> Iterator[str]:
     """P1: what was accepted is in the store."""
-    for job in case.accepted:
-        if job not in case.finals:
-            yield f"lost: job {job} was accepted and is not in the store"
+    for answer in case.answers:
+        if answer.job not in case.finals:
+            yield f"lost: job {answer.job} was accepted and is not in the store"
+        elif case.finals[answer.job].key != answer.key:
+            yield f"mistaken: {answer.key} was accepted as {answer.job}, which is another's job"
 
 
 def _invented(case: _Case) -> Iterator[str]:
@@ -285,14 +332,31 @@ def _overlapping(case: _Case) -> Iterator[str]:
                 continue
             if not case.promises[earlier.type].stoppable and case.struck(earlier, later.start):
                 continue
-            if not any(
-                fault.kind in DEADLY
-                and fault.pid == earlier.pid
-                and earlier.start - SLACK_S <= fault.start <= later.start
-                and later.start <= fault.end + SLACK_S
-                for fault in case.faults
-            ):
+            if not any(_excuses(case, fault, earlier, later) for fault in case.faults):
                 yield f"overlap: {earlier.name} of job {job} still ran when {later.name} began"
+
+
+def _excuses(case: _Case, fault: Fault, earlier: Run, later: Run) -> bool:
+    """Whether *fault* kept the process of *earlier* from knowing that *later* began, and no longer."""
+    if fault.kind not in DEADLY or fault.pid != earlier.pid:
+        return False
+    met = earlier.start - SLACK_S <= fault.start <= later.start <= fault.end + SLACK_S
+    if not met or fault.kind == "kill":
+        return met
+    before = [one for one in case.harmful if one.pid in (0, fault.pid)]
+    # What kept it from renewing may have begun before the stop, and may go on after it.
+    unable_since = min(
+        one.start
+        for one in before
+        if one.start <= fault.start and one.end + case.lease_s >= fault.start
+    )
+    if later.start - unable_since < LEAST_LEASE * case.lease_s:
+        return False  # its lease was valid
+    able_from = fault.end
+    for one in before:
+        if one.start <= able_from + SLACK_S:
+            able_from = max(able_from, one.end)
+    return case.over(earlier) <= able_from + case.lease_s
 
 
 def _follow_ups(case: _Case) -> Iterator[str]:
@@ -352,8 +416,17 @@ def _priorities(case: _Case) -> Iterator[str]:
 
 
 def _recovered(case: _Case) -> Iterator[str]:
-    """P4: what a killed process ran runs again within 5 s, at the 99th percentile."""
-    delays = sorted(delay for _, delay in case.recoveries())
+    """P4: what a killed process ran runs again within 5 s, at the 99th percentile.
+
+    Within a lease more where somebody else fell silent meanwhile, who may have claimed it.
+    """
+    silences = [fault for fault in case.harmful if fault.pid and fault.kind in SILENCING]
+    delays = sorted(
+        again
+        - killed
+        - case.lease_s * any(one.start <= again and one.end >= killed for one in silences)
+        for killed, again in case.recoveries()
+    )
     if percentile(delays, 0.99) > RECOVERY_S:
         yield f"recovery: p99 is {percentile(delays, 0.99):.2f} s of {len(delays)}"
 

@@ -218,6 +218,8 @@ async def _wrong(
         state = await response.json()
     billed = {one["id"] for one in state["instances"] if one["status"] != "removed"}
     wanted = {one.novita_instance_id for one in records.values() if _is_ready(one)}
+    if not wanted:
+        yield "empty: nothing is rented, so that nothing was shown"
     for upstream in sorted(billed - wanted):
         yield f"orphan: {upstream} is billed and nobody wants it"
     for missing in wanted - billed:

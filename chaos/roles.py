@@ -28,6 +28,8 @@ from durably import (
 )
 
 HOUR_US = 3_600_000_000
+RETRY = RetryPolicy(max_attempts=50, base_delay=0.1, max_delay=1.0)
+"""Of workers and producers, who say how often a job may fail: a store that is down spends attempts."""
 
 
 class Settings(msgspec.Struct, kw_only=True, frozen=True):
@@ -52,7 +54,7 @@ async def work(url: str, history: History, settings: Settings) -> None:
         lease=settings.lease_s,
         processing_interval=0.5,
         queues=("default", ORDERED),
-        retry=RetryPolicy(max_attempts=50, base_delay=0.1, max_delay=1.0),
+        retry=RETRY,
     ) as queue:
         Work(history, random, pid=os.getpid()).register(queue)
         await _insist(queue.start_processing)
@@ -99,7 +101,7 @@ async def produce(url: str, history: History, settings: Settings) -> None:
         history.say("adding", key=key)
         return key, new_job(random, key)
 
-    async with JobQueueService(url) as queue:
+    async with JobQueueService(url, retry=RETRY) as queue:
         while True:
             asked = [new() for _ in range(1 if random.random() < 0.7 else random.randrange(2, 30))]
             try:

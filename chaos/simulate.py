@@ -23,7 +23,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from chaos.checker import Final, Verdict, check
+from chaos.checker import Final, Verdict, check, emptiness
 from chaos.history import Event
 from chaos.work import ORDERED, PROMISES, WEIGHTS, Work, new_job
 from durably import DurablyError, JobQueueService, RetryPolicy, StoreError
@@ -374,7 +374,9 @@ def simulate(seed: int) -> Simulated:
     finally:
         _bury(loop)
     events = world.book.events
-    return Simulated(seed, check(events, finals, _PROMISES, slots=SLOTS), events)
+    verdict = check(events, finals, _PROMISES, slots=SLOTS, lease_s=LEASE_S)
+    verdict.violations += emptiness(verdict)
+    return Simulated(seed, verdict, events)
 
 
 def _bury(loop: SimulatedLoop) -> None:

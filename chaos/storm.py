@@ -29,7 +29,8 @@ WORKERS = 3
 PRODUCERS = 2
 DRAIN_S = 60.0
 """So long may it take until everything is done, once it is calm."""
-ORDERED_JOBS = 200
+ORDERED_JOBS = 1_000
+"""They must take much longer than `checker.AHEAD_S`, else no order could be told from another."""
 
 
 async def storm(
@@ -79,7 +80,15 @@ async def storm(
         finally:
             for victim in fleet:
                 victim.send(_KILL)
-        verdict = checker.check(read(path), finals, PROMISES, slots=settings.slots)
+        verdict = checker.check(
+            read(path),
+            finals,
+            PROMISES,
+            slots=settings.slots,
+            lease_s=settings.lease_s,
+            in_turn=not where.port,
+        )
+        verdict.violations += checker.emptiness(verdict, given=ORDERED_JOBS)
     verdict.violations += [f"exit code {code} after SIGTERM" for code in codes if code != 0]
     return verdict
 

@@ -4,18 +4,19 @@ from collections.abc import Iterable
 from typing import Any
 
 import pytest
-from chaos.checker import Final, Promise, Verdict, check, percentile
+from chaos.checker import Final, Promise, Verdict, check, emptiness, percentile
 from chaos.history import Event
 
 PROMISES = {
     "plain": Promise(),
     "limited": Promise(at_once=1),
     "threaded": Promise(stoppable=False),
-    "flaky": Promise(attempts=2),
+    "flaky": Promise(attempts=2, wishes=1),
     "parent": Promise(follow_ups=1, effects=1),
     "hopeless": Promise(status="failed"),
 }
 FIRST, SECOND = 11, 12
+LEASE_S = 2.0
 
 
 def added(job: str, t: float = 0.0) -> list[Event]:
@@ -61,10 +62,12 @@ def final(job: str, **fields: Any) -> Final:
     return Final(id=job, **{**known, **fields})
 
 
-def judged(events: Iterable[Iterable[Event]], *finals: Final, slots: int = 4) -> Verdict:
+def judged(
+    events: Iterable[Iterable[Event]], *finals: Final, slots: int = 4, in_turn: bool = False
+) -> Verdict:
     """The verdict on some events, in the order of their times."""
     history = sorted((event for some in events for event in some), key=lambda event: event.t)
-    return check(history, finals, PROMISES, slots=slots)
+    return check(history, finals, PROMISES, slots=slots, lease_s=LEASE_S, in_turn=in_turn)
 
 
 def violated(events: Iterable[Iterable[Event]], *finals: Final, slots: int = 4) -> list[str]:
@@ -109,6 +112,16 @@ def test_what_was_not_answered_may_be_there_or_not() -> None:
 def test_a_lost_job_is_found() -> None:
     """Accepted, and not in the store."""
     assert violated([added("a")]) == ["lost"]
+
+
+def test_a_job_that_is_answered_with_anothers_id_is_found() -> None:
+    """Two requests whose answers were exchanged; two that were answered with one job."""
+    runs = [ran("a", 1, 2, run="r"), ran("b", 1, 2, run="s")]
+    exchanged = final("a", key="k-b"), final("b", key="k-a", run="s")
+    same = Event(t=0.02, what="accepted", pid=1, key="k-b", job="a")
+
+    assert violated([added("a"), added("b"), *runs], *exchanged) == ["mistaken"] * 2
+    assert violated([added("a"), added("b")[:1], [same], runs[0]], final("a")) == ["mistaken"]
 
 
 def test_a_doubled_job_is_found() -> None:
@@ -189,6 +202,47 @@ def test_a_repeated_execution_needs_its_fault() -> None:
         assert violated([added("a"), runs, does_not], final("a")) == ["unexplained"]
 
 
+def test_a_clock_that_is_set_explains_nothing() -> None:
+    """No lease goes by the wall clock: neither a second execution nor a late recovery."""
+    clock = fault("clock ahead", 1.5, 1.9, pid=0)
+    runs = ran("a", 1, 2, how="cancelled") + ran("a", 3, 4, run="r", pid=SECOND)
+    killed = ran("a", 1) + fault("kill", 1.4, 1.5) + ran("a", 9, 9.5, run="r", pid=SECOND)
+
+    assert violated([added("a"), runs, clock], final("a")) == ["unexplained"]
+    assert violated([added("a"), killed, clock], final("a")) == ["recovery"]
+
+
+def test_what_was_recorded_before_the_fault_is_not_explained_by_it() -> None:
+    """Long after the end its process is killed, and the finished job is rescued."""
+    runs = ran("a", 1, 2) + ran("a", 62, 63, run="r", pid=SECOND)
+
+    assert violated([added("a"), runs, fault("kill", 60, 60.1)], final("a")) == ["unexplained"]
+    assert violated([added("a"), runs, fault("kill", 2.1, 2.2)], final("a")) == []
+
+
+def test_who_is_stopped_may_have_the_turn() -> None:
+    """In a file one writes after the other: then the stop of any process keeps all from recording."""
+    runs = ran("a", 1, 2) + ran("a", 4, 5, run="r", pid=SECOND)
+    history = [added("a"), runs, fault("stop", 1.9, 3.8, pid=13)]
+
+    assert judged(history, final("a"), in_turn=True).violations == []
+    assert violated(history, final("a")) == ["unexplained"]
+
+
+def test_a_wish_is_granted_once() -> None:
+    """It is told only once that an execution wants another; one that failed for good wants none."""
+    again = [ran("a", t, t + 0.5, how="again", kind="flaky") for t in (1, 3)]
+    flaky = final("a", type="flaky", attempts=2)
+    last = ran("a", 5, 6, run="r", kind="flaky")
+    never = [ran("a", t, t + 0.5, how="again", kind="hopeless") for t in (1, 3)]
+    hopeless = final("a", type="hopeless", status="failed", run="")
+
+    assert violated([added("a"), again[1], last], flaky) == []
+    assert violated([added("a"), *again, last], flaky) == ["unexplained"]
+    assert violated([added("a"), *again, last, fault("cut", 1.2, 1.3)], flaky) == []
+    assert violated([added("a"), *never], hopeless) == ["unexplained"]
+
+
 def test_an_overlap_is_found() -> None:
     """The first still runs, and its process is well: not excused by a fault of the store."""
     runs = ran("a", 1, 4, how="cancelled") + ran("a", 3, 5, run="r", pid=SECOND)
@@ -198,6 +252,26 @@ def test_an_overlap_is_found() -> None:
     assert violated([added("a"), runs, fault("stop", 0.1, 0.5)], final("a")) == [
         "unexplained",
         "overlap",
+    ]
+
+
+def test_a_short_stop_ends_no_lease() -> None:
+    """Who stopped a moment ago still holds its jobs, unless it could not renew before either."""
+    runs = ran("a", 1, 2.7, how="cancelled") + ran("a", 2.2, 4, run="r", pid=SECOND)
+    stopped = fault("stop", 2, 2.6)
+
+    assert violated([added("a"), runs, stopped], final("a")) == ["overlap"]
+    assert violated([added("a"), runs, stopped, fault("hog", 0.5, 1.5, pid=0)], final("a")) == []
+
+
+def test_who_goes_on_after_a_stop_soon_knows() -> None:
+    """It has lost its leases: what it runs is cancelled."""
+    later = ran("a", 4, 5, run="r", pid=SECOND)
+    stopped = fault("stop", 2, 6)
+
+    assert violated([added("a"), ran("a", 1, 7, how="cancelled"), later, stopped], final("a")) == []
+    assert violated([added("a"), ran("a", 1, 99, how="cancelled"), later, stopped], final("a")) == [
+        "overlap"
     ]
 
 
@@ -282,6 +356,29 @@ def test_a_slow_recovery_is_found() -> None:
     assert violated(events, final("a")) == ["recovery"]
     assert violated([*events, fault("restart", 4, 8, pid=0)], final("a")) == []
     assert judged(events, final("a")).recoveries == [7.0]
+
+
+def test_a_recovery_may_meet_a_second_fault() -> None:
+    """Somebody claims the job, falls silent, and holds it for a lease at most."""
+    events = [added("a"), ran("a", 1), fault("kill", 2, 2.1)]
+    silent = fault("stall", 3, 6, pid=SECOND)
+
+    for again, found in ((8.5, []), (9.5, ["recovery"])):
+        runs = ran("a", again, again + 0.1, run="r", pid=13)
+        assert violated([*events, runs, silent], final("a")) == found
+
+
+def test_where_nothing_happened_nothing_was_shown() -> None:
+    """No job beyond those that are always there, no execution, no fault."""
+    verdict = judged([added("a"), ran("a", 1, 2, run="r")], final("a"))
+
+    assert emptiness(judged([])) == [
+        "empty: no job was accepted",
+        "empty: no handler ran",
+        "empty: no fault struck",
+    ]
+    assert emptiness(verdict) == ["empty: no fault struck"]
+    assert len(emptiness(verdict, given=1)) == 3
 
 
 def test_percentiles() -> None:
