@@ -40,6 +40,7 @@ class Slots:
         self._loop = asyncio.get_running_loop()
         self._context = copy_context()
         """What every job begins in: nothing a job before it has left there."""
+        self._values = tuple(self._context.items())
         self._opening: set[asyncio.Task[None]] = set()
         """Slots that have not come to their first attempt."""
         self._ticking = False
@@ -100,10 +101,10 @@ class Slots:
         The values must be the same ones: equal ones may be compared by anything, or not at all.
         """
         left = copy_context()
-        return (
-            not task.cancelling()
-            and len(left) == len(self._context)
-            and all(left.get(variable, left) is value for variable, value in self._context.items())
+        if task.cancelling() or len(left) != len(self._values):
+            return False
+        return not self._values or all(
+            left.get(variable, left) is value for variable, value in self._values
         )
 
     def _tick(self) -> None:
