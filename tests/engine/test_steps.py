@@ -17,6 +17,7 @@ from durably import (
     Snooze,
     SyncJobContext,
 )
+from durably.store import Store
 
 
 async def test_a_step_runs_once_over_all_attempts(queue: JobQueueService) -> None:
@@ -275,3 +276,38 @@ async def test_progress_starts_afresh_with_a_persons_retry(queue: JobQueueServic
     await queue.start_processing()
     again = await until(queue, job.id, lambda job: job.status.is_final)
     assert again.progress == Progress(fraction=1.0)
+
+
+async def test_a_step_is_not_forgotten_when_another_one_looks_later(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two steps at a time each ask for what is stored; the slower answer knows less than the attempt."""
+    calls: list[str] = []
+    saved, steps = asyncio.Event(), store.steps
+    asked = 0
+
+    async def slowly(job_id: str) -> dict[str, str]:
+        nonlocal asked
+        asked += 1
+        second = asked == 2
+        stored = await steps(job_id)
+        if second:
+            await saved.wait()
+        return stored
+
+    async def handler(job: JobContext) -> None:
+        async def first() -> None:
+            await job.step("first", lambda: calls.append("first"))
+            saved.set()
+
+        await asyncio.gather(first(), job.step("second", lambda: calls.append("second")))
+        await job.step("first", lambda: calls.append("first again"))
+
+    monkeypatch.setattr(store, "steps", slowly)
+    async with JobQueueService(store) as queue:
+        queue.register_handler("a", handler)
+        await queue.start_processing()
+        job = await queue.add_job("a")
+        assert (await queue.wait(job.id, timeout=10)).status == JobStatus.COMPLETED
+
+    assert calls == ["first", "second"]

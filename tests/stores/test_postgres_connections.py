@@ -12,7 +12,7 @@ from sqlalchemy import Connection, create_engine, text
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession, create_async_engine
 from sqlalchemy.orm import Session
 
-from durably import Job, JobContext, JobQueueService, JobStatus, RetryPolicy, SyncJobContext
+from durably import Fail, Job, JobContext, JobQueueService, JobStatus, RetryPolicy, SyncJobContext
 from durably.stores.postgres.store import PostgresStore
 
 
@@ -210,6 +210,44 @@ async def test_a_transaction_that_is_not_committed_completes_nothing(
         else "the handler has not committed the transaction of complete(connection=…)"
     )
     assert await mine() == 0
+    assert (await queue.get_stats()).total_jobs == 1
+
+
+async def test_a_handler_that_is_cancelled_while_its_commit_is_looked_for_has_an_end(
+    queue: JobQueueService, dsn: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It has raised, and whether its transaction was committed is asked: the job is not left leased.
+
+    What the transaction that was rolled back would have added is not added either.
+    """
+    get, asked = PostgresStore.get, asyncio.Event()
+    raised = False
+
+    async def hangs(store: PostgresStore, job_id: str) -> Job | None:
+        task = asyncio.current_task()
+        if raised and not asked.is_set() and task is not None and task.get_name() == "durably-slot":
+            asked.set()
+            await asyncio.Event().wait()
+        return await get(store, job_id)
+
+    async def handle(ctx: JobContext) -> None:
+        nonlocal raised
+        async with by_asyncpg(dsn) as own:
+            async with ctx.complete(connection=own.given) as tx:
+                tx.add_job("next")
+            await done(own.rollback())
+        raised = True
+        raise Fail("no")
+
+    monkeypatch.setattr(PostgresStore, "get", hangs)
+    queue.register_handler("charge", handle)
+    job = await queue.add_job("charge")
+    await queue.start_processing()
+    async with asyncio.timeout(10):
+        await asked.wait()
+    await queue.cancel_job(job.id)
+
+    assert (await queue.wait(job.id, timeout=10)).status is JobStatus.CANCELLED
     assert (await queue.get_stats()).total_jobs == 1
 
 

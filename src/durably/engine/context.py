@@ -310,7 +310,9 @@ class AttemptWrites:
         check_text("step name", name, longest=STEP_LONGEST)
         if self._steps is None:
             stored = await self._store.steps(self.lease.job_id)
-            self._steps = {key: decode(text) for key, text in stored.items()}
+            # Of several steps at a time each asks; what one has saved since must not be forgotten.
+            if self._steps is None:
+                self._steps = {key: decode(text) for key, text in stored.items()}
         return name in self._steps, self._steps.get(name)
 
     async def save_step(self, name: str, text: str) -> Any:
@@ -339,10 +341,15 @@ class AttemptWrites:
         if self._unsettled is None:
             return
         (outcome, before), self._unsettled = self._unsettled, None
-        job = await self._store.get(self.lease.job_id)
-        if job is None or job.status is not JobStatus.COMPLETED:
-            if self._changes is not None:
+        committed = False
+        try:
+            job = await self._store.get(self.lease.job_id)
+            committed = job is not None and job.status is JobStatus.COMPLETED
+        finally:
+            # Also when nobody could say so: they were for that transaction only.
+            if not committed and self._changes is not None:
                 self._changes.roll_back_to(before)
+        if not committed:
             raise RuntimeError(
                 "the handler has not committed the transaction of complete(connection=…)"
             )

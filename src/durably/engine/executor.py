@@ -121,7 +121,8 @@ class Attempt:
             await self._writes.settle()
             outcome = self._completed(result)
         except BaseException as error:  # noqa: BLE001  # SystemExit too: a job ends no worker
-            with contextlib.suppress(RuntimeError, StoreError):  # it has failed in any case
+            # It has failed in any case, also when it is interrupted meanwhile.
+            with contextlib.suppress(RuntimeError, StoreError, asyncio.CancelledError):
                 await self._writes.settle()
             outcome = self._raised(original(error))
         if self._timer is not None:
