@@ -553,3 +553,27 @@ async def test_inside_a_block_one_may_look_but_not_write(store: Store) -> None:
 
     assert (job.status, job.error) == (JobStatus.COMPLETED, None)
     assert seen == [1]
+
+
+async def test_a_task_that_was_started_inside_may_write_once_the_block_is_over(
+    queue: JobQueueService,
+) -> None:
+    """It keeps the context that it was started in, and may live for as long as the program."""
+    over = asyncio.Event()
+    tasks: list[asyncio.Task[None]] = []
+
+    async def beside() -> None:
+        await over.wait()
+        await queue.add_job("next")
+
+    async def handle(job: JobContext) -> None:
+        async with job.complete():
+            tasks.append(asyncio.get_running_loop().create_task(beside()))
+
+    queue.register_handler("order", handle)
+    await queue.start_processing()
+    await queue.wait((await queue.add_job("order")).id, timeout=10)
+    over.set()
+    await asyncio.gather(*tasks)
+
+    assert (await queue.get_stats()).total_jobs == 2

@@ -12,7 +12,6 @@ from bisect import bisect_right
 from collections import Counter, defaultdict
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
 from contextlib import asynccontextmanager
-from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Any, NoReturn
 
@@ -69,9 +68,9 @@ from durably.store import (
     WorkerState,
     refusal_error,
 )
+from durably.stores.blocks import Blocks
 
 RESCUE_BATCH = 500
-_inside_complete: ContextVar[object] = ContextVar("durably_memory_complete", default=None)
 
 _LaneKey = tuple[str, str, bool, int]
 """Queue, type, suspect, priority."""
@@ -115,6 +114,7 @@ class MemoryStore:
         self._counts: Counter[tuple[str, str, int]] = Counter()
         self._activity: dict[tuple[int, int], Activity] = {}
         self._late_outcomes = 0
+        self._blocks = Blocks()
         self._records: dict[tuple[str, str], tuple[int, str]] = {}
         self._events: list[tuple[int, int, str, str, str]] = []
         self._event_ids = itertools.count(1)
@@ -233,11 +233,8 @@ class MemoryStore:
             raise TypeError("a memory store has no SQL, and takes no connection")
         with self._transaction():
             self._owned(lease)
-        inside = _inside_complete.set(self)
-        try:
+        with self._blocks.opened():
             yield _NoSql()
-        finally:
-            _inside_complete.reset(inside)
         with self._transaction() as now:
             refused = self._record([finish()], now)
         if refused:
@@ -499,7 +496,7 @@ class MemoryStore:
 
     def _transaction(self, *, writing: bool = True) -> "_Transaction":
         self._check_open()
-        if writing and _inside_complete.get() is self:
+        if writing and self._blocks.around:
             # Where there is SQL such a write would wait for its own block: the same program must
             # have the same results here.
             raise StoreBusyError("inside complete() nothing else may be written; use its `tx`")

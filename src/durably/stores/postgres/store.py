@@ -10,9 +10,8 @@ import contextlib
 import os
 import random
 from collections import Counter, deque
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
-from contextlib import asynccontextmanager, contextmanager
-from contextvars import ContextVar
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
 from functools import partial
 from typing import Any, TypeVar
 
@@ -40,6 +39,7 @@ from durably.store import (
     WorkerState,
     refusal_error,
 )
+from durably.stores.blocks import Blocks
 from durably.stores.postgres import database
 from durably.stores.postgres.database import (
     Connection,
@@ -65,7 +65,6 @@ _FORGOTTEN_AFTER_US = 86_400_000_000
 _APART = 4
 """Connections for `complete` and `cleanup`."""
 _PAST_ALL_IDS = 2**63 - 1
-_inside_complete: ContextVar[object] = ContextVar("durably_inside_complete", default=None)
 
 
 class PostgresStore:
@@ -92,6 +91,7 @@ class PostgresStore:
         self._server_time = ServerTime(SystemClock().monotonic)
         self._frontier = Frontier()
         self._spans: set[int] = set()
+        self._blocks = Blocks()
         self._enqueuing: set[asyncio.Task[None]] = set()
         self._nudging: asyncio.Task[None] | None = None
 
@@ -389,7 +389,7 @@ class PostgresStore:
             callers = await adapted(connection)
             session = await self._callers(callers)
             await session.owned(lease)
-        with self._blocking():
+        with self._blocks.opened():
             yield _Own(callers)
         async with translating(self.address):
             refusal = await session.record_one(finish())
@@ -405,7 +405,7 @@ class PostgresStore:
         async with self._alone() as connection:
             async with translating(self.address):
                 await (await self._session(connection, Effects())).owned(lease)
-            with self._blocking():
+            with self._blocks.opened():
                 yield _Own(connection)
             async with translating(self.address):
                 session = await self._session(connection, effects)
@@ -414,15 +414,6 @@ class PostgresStore:
                     raise refusal_error(refusal, lease)
                 await session.finish()
         self._tell(effects)
-
-    @contextmanager
-    def _blocking(self) -> Iterator[None]:
-        """Other writes from within would wait for this transaction."""
-        inside = _inside_complete.set(self)
-        try:
-            yield
-        finally:
-            _inside_complete.reset(inside)
 
     @asynccontextmanager
     async def _alone(self) -> AsyncIterator[Connection]:
@@ -628,7 +619,7 @@ class PostgresStore:
 
     async def stats(self) -> StoreStats:
         """See `Store.stats`."""
-        if _inside_complete.get() is not self and await self._read(Session.due_in, timed=True) == 0:
+        if not self._blocks.around and await self._read(Session.due_in, timed=True) == 0:
             await self._write(Session.stage)
         return await self._read(lambda session: session.stats(), timed=True)
 
@@ -713,7 +704,7 @@ class PostgresStore:
             raise StoreClosedError(
                 "the store was opened before a fork: open a service in this process"
             )
-        if writing and _inside_complete.get() is self:
+        if writing and self._blocks.around:
             raise StoreBusyError(
                 "inside complete() other writes might wait for it for ever; use its `tx`"
             )

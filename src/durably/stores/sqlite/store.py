@@ -13,7 +13,6 @@ from collections import Counter, deque
 from collections.abc import AsyncIterator, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, asynccontextmanager, closing
-from contextvars import ContextVar
 from functools import partial
 from typing import Any, TypeVar, overload
 
@@ -39,6 +38,7 @@ from durably.store import (
     WorkerState,
     refusal_error,
 )
+from durably.stores.blocks import Blocks
 from durably.stores.sqlite import database
 from durably.stores.sqlite.forks import traffic
 from durably.stores.sqlite.locks import Liveness, Turnstile
@@ -58,7 +58,6 @@ from durably.stores.sqlite.writer import Peek, Settled, Writer
 
 _T = TypeVar("_T")
 _Enqueue = tuple[Sequence[Draft], "asyncio.Future[list[Job]]"]
-_inside_complete: ContextVar[object] = ContextVar("durably_inside_complete", default=None)
 
 _PAST_ALL_IDS = 2**63 - 1
 
@@ -86,6 +85,7 @@ class SQLiteStore:
         self._has_news = False
         """Whether jobs of this process have become ready that no claim has looked for."""
         self._leases: dict[int, int] = {}
+        self._blocks = Blocks()
         # Each service has a heartbeat's thread, and `flock` knows no threads.
         self._renewing = threading.Lock()
 
@@ -354,12 +354,11 @@ class SQLiteStore:
 
         async with self._block:
             await self._own.begin(check)
-            inside = _inside_complete.set(self)
             try:
-                yield self._own
-                await self._own.commit(record)
+                with self._blocks.opened():
+                    yield self._own
+                    await self._own.commit(record)
             finally:
-                _inside_complete.reset(inside)
                 await self._own.roll_back()
             effects = self._own.effects
         self._tell(effects)
@@ -560,7 +559,7 @@ class SQLiteStore:
 
     async def stats(self) -> StoreStats:
         """See `Store.stats`."""
-        if _inside_complete.get() is not self:
+        if not self._blocks.around:
             await self._write(Session.stage, peek=Session.is_due)
         return await self._read(lambda session: session.stats())
 
@@ -624,7 +623,7 @@ class SQLiteStore:
             raise StoreClosedError(
                 "the store was opened before a fork: open a service in this process"
             )
-        if writing and _inside_complete.get() is self:
+        if writing and self._blocks.around:
             raise StoreBusyError(
                 "inside complete() other writes would wait for it for ever; use its `tx`"
             )
