@@ -108,14 +108,23 @@ class Worker:
         self._unrecorded_starts: dict[Attempt, float] = {}
         """Since when they run, oldest first."""
         self._outbox: list[Outcome] = []
+        """Reported and not yet recorded."""
         self._look = True
+        """The next exchange claims, if a slot is free: there may be something to take."""
         self._news = False
+        """Jobs have become ready since the last claim."""
         self._ask = True
+        """The next exchange is made even if there is nothing to tell or to take."""
         self._more = False
+        """The last claim was filled: the store has more."""
         self._due_at: float | None = None
+        """When the next scheduled job becomes ready, on the monotonic clock."""
         self._unsure = False
+        """An answer was lost: the next exchange says what is held here, the store takes back the rest."""
         self._claiming = False
+        """New jobs are taken."""
         self._stopped = False
+        """`pause` came last, not `resume`: the registration says so too."""
         self._ending = asyncio.Event()
         self._id = 0
 
