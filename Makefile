@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help setup services fmt check test demo chaos provisioning simulate gauntlet evidence bench lock clean
+.PHONY: help setup services fmt check test demo chaos provisioning simulate gauntlet mutation evidence bench lock clean
 
 help: ## list the targets
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -52,6 +52,9 @@ simulate: setup ## the engine in a simulated world: SEEDS=1000
 
 gauntlet: services setup ## the field's known bugs, put in one at a time: is each caught?
 	$(BIN)/python -m chaos.gauntlet $(BUGS)
+
+mutation: services setup ## small changes of the protocol code: is each caught? SAMPLE=250 SEED=1
+	$(BIN)/python -m chaos.mutation --sample $(or $(SAMPLE),250) --seed $(or $(SEED),1)
 
 evidence: services setup ## all of these at length, written to docs/evidence: NAMES=storm-sqlite
 	$(BIN)/python -m chaos.evidence $(NAMES)

@@ -1,0 +1,246 @@
+"""Small changes of the protocol code, each put into a copy of the project: does a test fail?
+
+``python -m chaos.mutation --sample 250 --seed 1`` draws that many of all mutants of the domain, the
+engine and the stores, says which survive, and the share that is killed with its 95 % interval. For each
+the tests that run the changed line are run, the shortest first, as many as fit ``--budget`` seconds by
+their recorded time: in memory and on SQLite, then on PostgreSQL. A test that hangs counts as failed.
+"""
+
+import argparse
+import contextlib
+import json
+import math
+import os
+import random
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from queue import SimpleQueue
+from typing import Any, NamedTuple
+
+from chaos.coverage_map import HANGS_S, PARTS, ROOT, CoverageMap
+from chaos.mutants import Mutant, mutants_of
+
+MAP = ROOT / ".mutation.json"
+_COPIED = ("src", "tests", "chaos", "pyproject.toml")
+_TESTS = tuple(f"tests/{name}" for name in ("unit", "stores", "engine", "faults", "simulation"))
+_LEFT_OUT = ("__init__.py", "errors.py")
+_FAILED = re.compile(r"^(?:FAILED|ERROR) (\S+)", re.MULTILINE)
+
+
+class Verdict(NamedTuple):
+    """What became of a mutant."""
+
+    mutant: Mutant
+    killer: str
+    """The first test that failed; empty when it survived."""
+    tests: int
+    """How many were run for it."""
+
+    @property
+    def part(self) -> str:
+        """The domain, the engine or the stores."""
+        return self.mutant.file.split("/")[2]
+
+
+def files() -> list[str]:
+    """What is mutated."""
+    found = [path for part in PARTS for path in (ROOT / "src/durably" / part).rglob("*.py")]
+    return sorted(str(path.relative_to(ROOT)) for path in found if path.name not in _LEFT_OUT)
+
+
+def draw(size: int, seed: int, only: str = "") -> tuple[list[Mutant], int]:
+    """A sample without repetition, and of how many."""
+    every = [one for file in files() if file.startswith(only) for one in mutants_of(ROOT, file)]
+    order = random.Random(seed).sample(every, len(every))
+    sample: list[Mutant] = []
+    for mutant in order:
+        if len(sample) == size:
+            break
+        if mutant.compiles():
+            sample.append(mutant)
+    return sample, len(every)
+
+
+def copy_project(folder: Path) -> None:
+    """With what the tests need, and nothing compiled."""
+    folder.mkdir(exist_ok=True)
+    folder.parent.chmod(0o755)  # PostgreSQL runs as another user and has its data within
+    for name in _COPIED:
+        source = ROOT / name
+        if source.is_dir():
+            shutil.copytree(source, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
+        else:
+            shutil.copy(source, folder / name)
+
+
+def pytest(
+    folder: Path, tests: Iterable[str], *options: str, **environment: str
+) -> tuple[int, str]:
+    """Run *tests* in a copy; the exit code and what was printed."""
+    (folder / "chosen").write_text("\n".join(tests))
+    (folder / "tmp").mkdir(exist_ok=True)
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--tb=native"]
+    # Importing every plugin that is installed takes longer than most of the tests.
+    command += ["-p", "pytest_asyncio.plugin"]
+    environment["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = "1"
+    done = subprocess.run(
+        [*command, *options, "@chosen"],
+        cwd=folder,
+        env={
+            **os.environ,
+            "PYTHONPATH": f"{folder / 'src'}:{folder}",
+            "TMPDIR": str(folder / "tmp"),
+            **environment,
+        },
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        check=False,
+    )
+    _stop_servers(folder / "tmp")
+    return done.returncode, done.stdout
+
+
+def _stop_servers(folder: Path) -> None:
+    """Of tests that hung: nobody else stops them."""
+    for file in folder.glob("durably-pg-*/data/postmaster.pid"):
+        with contextlib.suppress(ProcessLookupError, ValueError, IndexError):
+            os.kill(int(file.read_text().split()[0]), signal.SIGQUIT)
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+def record() -> None:
+    """Write the map."""
+    with tempfile.TemporaryDirectory(prefix="durably-mutation-") as name:
+        copy_project(Path(name))
+        code, output = pytest(Path(name), _TESTS, "-p", "chaos.coverage_map", COVERAGE_MAP=str(MAP))
+    if not MAP.exists():
+        sys.exit(f"pytest ended with {code}:\n{output[-3000:]}")
+
+
+def judge(folder: Path, mutant: Mutant, stages: Iterable[list[str]]) -> Verdict:
+    """Put *mutant* into the copy, run its tests until one fails, and take it out again."""
+    place, count = folder / mutant.file, 0
+    place.write_text(mutant.code)
+    try:
+        for tests in stages:
+            count += len(tests)
+            if tests and (killer := _first_failure(folder, tests)):
+                return Verdict(mutant, killer, count)
+    finally:
+        place.write_text(mutant.module.code)
+    return Verdict(mutant, "", count)
+
+
+def _first_failure(folder: Path, tests: list[str]) -> str:
+    hung = (f"-ofaulthandler_timeout={HANGS_S}", "-ofaulthandler_exit_on_timeout=true")
+    # Two versions of a file may have one size and one second: nothing compiled is kept.
+    code, output = pytest(folder, tests, "-x", *hung, PYTHONDONTWRITEBYTECODE="1")
+    if code == 0:
+        return ""
+    failed = _FAILED.search(output)
+    return failed[1] if failed else "a hung test" if "Timeout (" in output else "the import"
+
+
+def wilson(hits: int, of: int) -> tuple[float, float]:
+    """The 95 % interval of a share."""
+    z, share = 1.96, hits / of
+    middle = share + z * z / (2 * of)
+    reach = z * math.sqrt(share * (1 - share) / of + z * z / (4 * of * of))
+    return (middle - reach) / (1 + z * z / of), (middle + reach) / (1 + z * z / of)
+
+
+def run(sample: list[Mutant], recorded: CoverageMap, budget: float, jobs: int) -> Iterator[Verdict]:
+    """Judge each; a copy of the project a job."""
+    free: SimpleQueue[Path] = SimpleQueue()
+    with tempfile.TemporaryDirectory(prefix="durably-mutation-") as name:
+        for job in range(jobs):
+            copy_project(Path(name, str(job)))
+            free.put(Path(name, str(job)))
+        if failed := _first_failure(Path(name, "0"), recorded.some(30)):
+            sys.exit(f"this fails without any change: {failed}")
+
+        def one(mutant: Mutant) -> Verdict:
+            tests = recorded.tests(mutant.file, mutant.lines, mutant.names, budget)
+            folder = free.get()
+            try:
+                return judge(folder, mutant, tests)
+            finally:
+                free.put(folder)
+
+        with ThreadPoolExecutor(jobs) as pool:
+            yield from pool.map(one, sample)
+
+
+def told(verdict: Verdict) -> str:
+    """A survivor, for a reader."""
+    mutant = verdict.mutant
+    return f"{mutant.file}:{mutant.line} ({verdict.tests} tests)\n{mutant.diff}"
+
+
+def score(name: str, verdicts: list[Verdict]) -> str:
+    """A line of the table."""
+    killed = sum(bool(one.killer) for one in verdicts)
+    low, high = wilson(killed, len(verdicts))
+    share = f"{killed / len(verdicts):.1%} | {low:.1%} to {high:.1%}"
+    return f"| {name} | {killed} of {len(verdicts)} | {share} |"
+
+
+def summary(verdicts: list[Verdict], of: int, seed: int) -> str:
+    """The survivors, then the score of each part and of all."""
+    parts: dict[str, list[Verdict]] = defaultdict(list)
+    for one in verdicts:
+        parts[one.part].append(one)
+    survivors = [told(one) for one in verdicts if not one.killer]
+    head = f"{len(verdicts)} of {of} mutants, seed {seed}"
+    table = [score(name, some) for name, some in sorted(parts.items())]
+    table = [f"| {head} | killed | share | 95 % |", "|---|---|---:|---|", *table]
+    return "\n\n".join([*survivors, "\n".join([*table, score("total", verdicts)])])
+
+
+def plain(verdict: Verdict) -> dict[str, Any]:
+    """For JSON."""
+    mutant = verdict.mutant
+    place = {"file": mutant.file, "line": mutant.line, "diff": mutant.diff}
+    return {**place, "killer": verdict.killer, "tests": verdict.tests}
+
+
+def main() -> None:
+    """Draw, judge, and say what survives."""
+    parser = argparse.ArgumentParser(prog="python -m chaos.mutation", description=__doc__)
+    parser.add_argument("--sample", type=int, default=250, help="how many mutants")
+    parser.add_argument("--seed", type=int, default=1, help="which ones")
+    parser.add_argument("--only", default="", help="a file or folder: src/durably/domain")
+    parser.add_argument("--budget", type=float, default=20, help="seconds of tests for each, twice")
+    parser.add_argument("--jobs", type=int, default=1, help="how many at once")
+    parser.add_argument("--record", action="store_true", help="measure anew which test runs what")
+    parser.add_argument("--again", type=Path, help="only what survived, by this file of --json")
+    parser.add_argument("--json", type=Path, help="where to write every verdict")
+    given = parser.parse_args()
+    if given.record or not MAP.exists():
+        record()
+    sample, of = draw(given.sample, given.seed, given.only)
+    if given.again:
+        old = json.loads(given.again.read_text())
+        left = {(one["file"], one["line"], one["diff"]) for one in old if not one["killer"]}
+        sample = [one for one in sample if (one.file, one.line, one.diff) in left]
+    verdicts: list[Verdict] = []
+    for one in run(sample, CoverageMap(json.loads(MAP.read_text())), given.budget, given.jobs):
+        verdicts.append(one)
+        killed = sum(bool(each.killer) for each in verdicts)
+        print(f"{len(verdicts)} of {len(sample)}, {killed} killed", file=sys.stderr, flush=True)
+        if given.json:
+            given.json.write_text(json.dumps([plain(each) for each in verdicts], indent=1))
+    print(summary(verdicts, of, given.seed))
+
+
+if __name__ == "__main__":
+    main()
