@@ -9,7 +9,6 @@ their recorded time: in memory and on SQLite, then on PostgreSQL. A test that ha
 import argparse
 import contextlib
 import json
-import math
 import os
 import random
 import re
@@ -18,36 +17,22 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from queue import SimpleQueue
-from typing import Any, NamedTuple
 
 from chaos.coverage_map import HANGS_S, PARTS, ROOT, CoverageMap
 from chaos.mutants import Mutant, mutants_of
+from chaos.verdicts import Verdict, killed_before, plain, summary
 
 MAP = ROOT / ".mutation.json"
 _COPIED = ("src", "tests", "chaos", "pyproject.toml")
 _TESTS = tuple(f"tests/{name}" for name in ("unit", "stores", "engine", "faults", "simulation"))
 _LEFT_OUT = ("__init__.py", "errors.py")
+_AS_COMPILED = {"PYTHONDONTWRITEBYTECODE": "1"}
+"""What is compiled is of the files as they were: a changed one is newer and is compiled each time."""
 _FAILED = re.compile(r"^(?:FAILED|ERROR) (\S+)", re.MULTILINE)
-
-
-class Verdict(NamedTuple):
-    """What became of a mutant."""
-
-    mutant: Mutant
-    killer: str
-    """The first test that failed; empty when it survived."""
-    tests: int
-    """How many were run for it."""
-
-    @property
-    def part(self) -> str:
-        """The domain, the engine or the stores."""
-        return self.mutant.file.split("/")[2]
 
 
 def files() -> list[str]:
@@ -81,18 +66,14 @@ def copy_project(folder: Path) -> None:
             shutil.copy(source, folder / name)
 
 
-def pytest(
-    folder: Path, tests: Iterable[str], *options: str, **environment: str
-) -> tuple[int, str]:
-    """Run *tests* in a copy; the exit code and what was printed."""
-    (folder / "chosen").write_text("\n".join(tests))
+def pytest(folder: Path, *options: str, **environment: str) -> tuple[int, str]:
+    """Run it in a copy; the exit code and what was printed."""
     (folder / "tmp").mkdir(exist_ok=True)
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--tb=native"]
     # Importing every plugin that is installed takes longer than most of the tests.
-    command += ["-p", "pytest_asyncio.plugin"]
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "pytest_asyncio.plugin"]
     environment["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = "1"
     done = subprocess.run(
-        [*command, *options, "@chosen"],
+        [*command, "-p", "no:cacheprovider", "--tb=native", *options],
         cwd=folder,
         env={
             **os.environ,
@@ -120,8 +101,9 @@ def _stop_servers(folder: Path) -> None:
 def record() -> None:
     """Write the map."""
     with tempfile.TemporaryDirectory(prefix="durably-mutation-") as name:
-        copy_project(Path(name))
-        code, output = pytest(Path(name), _TESTS, "-p", "chaos.coverage_map", COVERAGE_MAP=str(MAP))
+        copy = Path(name, "copy")
+        copy_project(copy)
+        code, output = pytest(copy, "-p", "chaos.coverage_map", *_TESTS, COVERAGE_MAP=str(MAP))
     if not MAP.exists():
         sys.exit(f"pytest ended with {code}:\n{output[-3000:]}")
 
@@ -133,29 +115,22 @@ def judge(folder: Path, mutant: Mutant, stages: Iterable[list[str]]) -> Verdict:
     try:
         for tests in stages:
             count += len(tests)
-            if tests and (killer := _first_failure(folder, tests)):
+            if tests and (killer := _first_failure(folder, tests, **_AS_COMPILED)):
                 return Verdict(mutant, killer, count)
     finally:
         place.write_text(mutant.module.code)
     return Verdict(mutant, "", count)
 
 
-def _first_failure(folder: Path, tests: list[str]) -> str:
+def _first_failure(folder: Path, tests: list[str], **environment: str) -> str:
     hung = (f"-ofaulthandler_timeout={HANGS_S}", "-ofaulthandler_exit_on_timeout=true")
-    # Two versions of a file may have one size and one second: nothing compiled is kept.
-    code, output = pytest(folder, tests, "-x", *hung, PYTHONDONTWRITEBYTECODE="1")
-    if code == 0:
+    (folder / "chosen").write_text("\n".join(tests))
+    where = sorted({test.partition("::")[0] for test in tests})
+    code, output = pytest(folder, "-x", "-p", "chaos.chosen", *hung, *where, **environment)
+    if code in (0, 5):  # all passed, or none of them is there any more
         return ""
     failed = _FAILED.search(output)
     return failed[1] if failed else "a hung test" if "Timeout (" in output else "the import"
-
-
-def wilson(hits: int, of: int) -> tuple[float, float]:
-    """The 95 % interval of a share."""
-    z, share = 1.96, hits / of
-    middle = share + z * z / (2 * of)
-    reach = z * math.sqrt(share * (1 - share) / of + z * z / (4 * of * of))
-    return (middle - reach) / (1 + z * z / of), (middle + reach) / (1 + z * z / of)
 
 
 def run(sample: list[Mutant], recorded: CoverageMap, budget: float, jobs: int) -> Iterator[Verdict]:
@@ -165,8 +140,9 @@ def run(sample: list[Mutant], recorded: CoverageMap, budget: float, jobs: int) -
         for job in range(jobs):
             copy_project(Path(name, str(job)))
             free.put(Path(name, str(job)))
-        if failed := _first_failure(Path(name, "0"), recorded.some(30)):
-            sys.exit(f"this fails without any change: {failed}")
+            # It also compiles what no mutant changes.
+            if failed := _first_failure(Path(name, str(job)), recorded.some(60)):
+                sys.exit(f"this fails without any change: {failed}")
 
         def one(mutant: Mutant) -> Verdict:
             tests = recorded.tests(mutant.file, mutant.lines, mutant.names, budget)
@@ -180,39 +156,6 @@ def run(sample: list[Mutant], recorded: CoverageMap, budget: float, jobs: int) -
             yield from pool.map(one, sample)
 
 
-def told(verdict: Verdict) -> str:
-    """A survivor, for a reader."""
-    mutant = verdict.mutant
-    return f"{mutant.file}:{mutant.line} ({verdict.tests} tests)\n{mutant.diff}"
-
-
-def score(name: str, verdicts: list[Verdict]) -> str:
-    """A line of the table."""
-    killed = sum(bool(one.killer) for one in verdicts)
-    low, high = wilson(killed, len(verdicts))
-    share = f"{killed / len(verdicts):.1%} | {low:.1%} to {high:.1%}"
-    return f"| {name} | {killed} of {len(verdicts)} | {share} |"
-
-
-def summary(verdicts: list[Verdict], of: int, seed: int) -> str:
-    """The survivors, then the score of each part and of all."""
-    parts: dict[str, list[Verdict]] = defaultdict(list)
-    for one in verdicts:
-        parts[one.part].append(one)
-    survivors = [told(one) for one in verdicts if not one.killer]
-    head = f"{len(verdicts)} of {of} mutants, seed {seed}"
-    table = [score(name, some) for name, some in sorted(parts.items())]
-    table = [f"| {head} | killed | share | 95 % |", "|---|---|---:|---|", *table]
-    return "\n\n".join([*survivors, "\n".join([*table, score("total", verdicts)])])
-
-
-def plain(verdict: Verdict) -> dict[str, Any]:
-    """For JSON."""
-    mutant = verdict.mutant
-    place = {"file": mutant.file, "line": mutant.line, "diff": mutant.diff}
-    return {**place, "killer": verdict.killer, "tests": verdict.tests}
-
-
 def main() -> None:
     """Draw, judge, and say what survives."""
     parser = argparse.ArgumentParser(prog="python -m chaos.mutation", description=__doc__)
@@ -222,18 +165,18 @@ def main() -> None:
     parser.add_argument("--budget", type=float, default=20, help="seconds of tests for each, twice")
     parser.add_argument("--jobs", type=int, default=1, help="how many at once")
     parser.add_argument("--record", action="store_true", help="measure anew which test runs what")
-    parser.add_argument("--again", type=Path, help="only what survived, by this file of --json")
+    parser.add_argument(
+        "--again", type=Path, help="a file of --json: judge only what it has not killed"
+    )
     parser.add_argument("--json", type=Path, help="where to write every verdict")
     given = parser.parse_args()
     if given.record or not MAP.exists():
         record()
     sample, of = draw(given.sample, given.seed, given.only)
-    if given.again:
-        old = json.loads(given.again.read_text())
-        left = {(one["file"], one["line"], one["diff"]) for one in old if not one["killer"]}
-        sample = [one for one in sample if (one.file, one.line, one.diff) in left]
-    verdicts: list[Verdict] = []
-    for one in run(sample, CoverageMap(json.loads(MAP.read_text())), given.budget, given.jobs):
+    verdicts = list(killed_before(sample, given.again)) if given.again else []
+    known = {id(one.mutant) for one in verdicts}
+    left = [one for one in sample if id(one) not in known]
+    for one in run(left, CoverageMap(json.loads(MAP.read_text())), given.budget, given.jobs):
         verdicts.append(one)
         killed = sum(bool(each.killer) for each in verdicts)
         print(f"{len(verdicts)} of {len(sample)}, {killed} killed", file=sys.stderr, flush=True)
