@@ -5,7 +5,7 @@ import time
 from typing import Any
 
 import pytest
-from tests.engine.support import happened
+from tests.engine.support import LONG_S, happened
 
 from durably import (
     Cancel,
@@ -14,8 +14,10 @@ from durably import (
     JobNotFoundError,
     JobQueueService,
     JobStatus,
+    NewJob,
 )
 from durably.store import Store
+from durably.testing import VirtualClock
 
 
 @pytest.mark.parametrize(
@@ -127,6 +129,38 @@ async def test_a_job_that_ends_behind_another_connection(sqlite_url: str) -> Non
     """Two services share a file: as if it were another process."""
     async with JobQueueService(sqlite_url) as worker, JobQueueService(sqlite_url) as other:
         assert await _ended_elsewhere(worker, other) == "done elsewhere"
+
+
+class _StillClock(VirtualClock):
+    """Time does not pass: who waits is woken by an event, or never."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.waited = asyncio.Event()
+
+    async def wait(self, event: asyncio.Event, timeout: float | None) -> bool:
+        self.waited.set()
+        return await super().wait(event, timeout)
+
+
+async def test_the_end_itself_wakes_all_who_wait(url: str) -> None:
+    """Nobody has to look again after a while; who waits for another job goes on waiting."""
+    clock = _StillClock()
+    async with JobQueueService(url, clock=clock) as queue, asyncio.timeout(LONG_S):
+        job, other = await queue.add_jobs([NewJob("a")] * 2)
+        loop = asyncio.get_running_loop()
+        waiting = []
+        for id in (job.id, job.id, other.id):
+            clock.waited.clear()
+            waiting.append(loop.create_task(queue.wait(id)))
+            await clock.waited.wait()
+        await queue.cancel_job(job.id)
+        ended = await asyncio.gather(*waiting[:2])
+
+        assert {job.status for job in ended} == {JobStatus.CANCELLED}
+        assert not waiting[2].done()
+        await queue.cancel_job(other.id)
+        assert (await waiting[2]).id == other.id
 
 
 async def test_statistics_include_what_was_waited_for(queue: JobQueueService) -> None:

@@ -7,10 +7,10 @@ from typing import Any
 import asyncpg
 import pytest
 
-from durably.domain.errors import StoreUnsupportedError, VersionConflictError
+from durably.domain.errors import StoreError, StoreUnsupportedError, VersionConflictError
 from durably.domain.job import JobStatus
 from durably.stores.postgres.frontier import Frontier
-from durably.stores.postgres.session import Session
+from durably.stores.postgres.session import Effects, Session
 from durably.stores.postgres.store import PostgresStore
 from durably.testing import VirtualClock
 from durably.testing.conformance.support import (
@@ -328,3 +328,32 @@ async def test_a_job_is_looked_for_twice(
 
     assert await store.get(job.id) == job
     assert await store.get("unknown") is None
+
+
+async def test_an_operation_that_loses_races_is_tried_ten_times(store: PostgresStore) -> None:
+    """Alone, so that it holds nobody up; its caller then sees the last error, and the store goes on."""
+    tries = 0
+
+    async def loses(_: Session) -> None:
+        nonlocal tries
+        tries += 1
+        raise asyncpg.SerializationError("another was quicker")
+
+    with pytest.raises(StoreError, match="another was quicker"):
+        await store._write(loses)
+
+    assert tries == 10
+    assert await add(store)
+
+
+async def test_records_alone_wake_no_worker(
+    store: PostgresStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A commit that makes no job ready and ends none has nothing to tell."""
+    told: list[Effects] = []
+    monkeypatch.setattr(store._writer, "_told", told.append)
+    await store.write(changes(put("a")))
+    await asyncio.sleep(0)  # it is told after the operation has returned
+
+    [effects] = told
+    assert not (effects.ready or effects.control or effects.events or effects.finished)

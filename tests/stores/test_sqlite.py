@@ -19,6 +19,7 @@ from durably.testing.conformance.support import (
     check_counts,
     completed,
     draft,
+    event,
     info,
     look,
     put,
@@ -121,6 +122,18 @@ async def test_new_jobs_are_noticed_in_other_stores(store: SQLiteStore, other: S
     await other.register(info())
     async with capture(other, NoticeKind.READY):
         await add(store)
+
+
+async def test_records_alone_wake_no_worker(store: SQLiteStore) -> None:
+    """A commit that makes no job ready and ends none tells of nothing but its events."""
+    told: list[NoticeKind] = []
+    unsubscribe = store.subscribe(lambda notice: told.append(notice.kind))
+    await store.write(changes(put("a")))
+    async with capture(store, NoticeKind.EVENTS):
+        await store.write(changes(event()))
+    unsubscribe()
+
+    assert told == [NoticeKind.EVENTS]
 
 
 # Transactions
