@@ -356,4 +356,5 @@ async def test_records_alone_wake_no_worker(
     await asyncio.sleep(0)  # it is told after the operation has returned
 
     [effects] = told
-    assert not (effects.ready or effects.control or effects.events or effects.finished)
+    seen = (effects.ready, effects.control, effects.events, effects.finished)
+    assert seen == (False, False, False, [])
