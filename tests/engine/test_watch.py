@@ -51,3 +51,23 @@ async def test_a_loop_that_answers_in_time_is_not_told_of(caplog: pytest.LogCapt
         clock.at += 5
 
     assert [] == caplog.records
+
+
+async def test_an_answer_between_two_looks_at_the_clock_harms_nobody(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """The loop answers while the thread computes: its thread lives on, and nothing is said."""
+
+    class AnswersMeanwhile(Stopwatch):
+        def monotonic(self) -> float:
+            if self.at:
+                watch._answer()
+            return self.at
+
+    clock = AnswersMeanwhile()
+    watch = LoopWatch(asyncio.get_running_loop(), clock)
+    watch.look()
+    clock.at = 0.9
+    watch.look()
+
+    assert [] == caplog.records

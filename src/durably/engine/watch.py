@@ -57,4 +57,5 @@ class LoopWatch:
         self._asked_at, self._said = None, False
 
     def _blocked_s(self) -> float:
-        return 0.0 if self._asked_at is None else self._clock.monotonic() - self._asked_at
+        asked_at = self._asked_at  # read once: the loop may answer while its thread computes
+        return 0.0 if asked_at is None else self._clock.monotonic() - asked_at
