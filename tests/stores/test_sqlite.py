@@ -244,6 +244,35 @@ def connect(store: SQLiteStore) -> Callable[[], sqlite3.Connection]:
     return lambda: sqlite3.connect(store.path, isolation_level=None)
 
 
+async def test_nobody_commits_while_the_log_is_moved_into_the_file(
+    store: SQLiteStore, connect: Callable[[], sqlite3.Connection], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A checkpoint holds the write lock: SQLite up to 3.51.2 could corrupt the log beside a commit."""
+    monkeypatch.setattr("durably.stores.sqlite.writer._CHECKPOINT_COMMITS", 1)
+    met: list[str] = []
+
+    def commit_beside(statement: str) -> None:
+        if "wal_checkpoint" not in statement:
+            return
+        other = connect()
+        other.execute("PRAGMA busy_timeout = 0")
+        try:
+            other.execute("BEGIN IMMEDIATE")
+            met.append("nobody")
+        except sqlite3.OperationalError as error:
+            met.append(str(error))
+        finally:
+            other.close()
+
+    writer = store._writer
+    assert writer is not None
+    writer._connection.set_trace_callback(commit_beside)
+    for _ in range(2):  # the second waits for the checkpoint after the first
+        await add(store)
+
+    assert met[0] == "database is locked"
+
+
 async def test_a_job_commits_with_the_callers_transaction(
     store: SQLiteStore, clock: VirtualClock, connect: Callable[[], sqlite3.Connection]
 ) -> None:
