@@ -1,8 +1,9 @@
-"""What all tests share: where a store may lie, and that no test leaves threads or tasks behind."""
+"""What all tests share: a place for a store; no threads, tasks or hidden mistakes are left behind."""
 
 import asyncio
 import inspect
 import itertools
+import logging
 import threading
 import time
 from collections.abc import AsyncIterator, Iterator
@@ -53,6 +54,24 @@ def _no_threads_left() -> Iterator[None]:
             # A handler's thread ends by itself, soon after it has been told to.
             thread.join(max(0.0, deadline - time.monotonic()))
             assert not thread.is_alive(), f"the test left the thread {thread.name}"
+
+
+@pytest.fixture(autouse=True)
+def _no_worker_stumbles(request: pytest.FixtureRequest) -> Iterator[None]:
+    """A worker goes on after a mistake of ours, and would hide it here; `stumbles` marks the wanted."""
+    stumbled: list[str] = []
+
+    def look(record: logging.LogRecord) -> bool:
+        if record.getMessage().startswith("the worker stumbled"):
+            stumbled.append(repr(record.exc_info and record.exc_info[1]))
+        return True
+
+    log = logging.getLogger("durably")
+    log.addFilter(look)
+    yield
+    log.removeFilter(look)
+    if request.node.get_closest_marker("stumbles") is None:
+        assert [] == stumbled
 
 
 @pytest.fixture(autouse=True)

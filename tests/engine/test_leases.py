@@ -21,7 +21,7 @@ from durably import (
     SyncJobContext,
 )
 from durably.engine import worker
-from durably.store import Exchanged, Store
+from durably.store import Exchanged, Rescued, Store, WorkerInfo
 from durably.stores.memory import MemoryStore
 
 THIEF = """
@@ -346,3 +346,24 @@ async def test_a_handlers_thread_may_outlive_the_loops_patience(sqlite_url: str)
         done = await queue.wait((await queue.add_job("a")).id, timeout=LONG_S)
 
     assert (done.result, done.attempts, done.crashes) == ("done", 1, 0)
+
+
+async def test_a_worker_asks_for_all_dead_but_itself() -> None:
+    """It may have been late with its own lease and still hold it: others judge that."""
+    registered: list[int] = []
+    excepted: list[int | None] = []
+
+    class Watched(MemoryStore):
+        async def register(self, info: WorkerInfo) -> int:
+            registered.append(await super().register(info))
+            return registered[-1]
+
+        async def rescue(self, worker: int | None = None) -> Rescued:
+            excepted.append(worker)
+            return await super().rescue(worker)
+
+    async with JobQueueService(Watched()) as queue:
+        await queue.start_processing()
+
+    assert excepted
+    assert set(excepted) == set(registered)
