@@ -57,8 +57,8 @@ def _no_threads_left() -> Iterator[None]:
 
 
 @pytest.fixture(autouse=True)
-def _no_worker_stumbles(request: pytest.FixtureRequest) -> Iterator[None]:
-    """A worker goes on after a mistake of ours, and would hide it here; `stumbles` marks the wanted."""
+def _no_worker_stumbles() -> Iterator[None]:
+    """A worker goes on after a mistake of ours, and would hide it here."""
     stumbled: list[str] = []
 
     def look(record: logging.LogRecord) -> bool:
@@ -70,8 +70,7 @@ def _no_worker_stumbles(request: pytest.FixtureRequest) -> Iterator[None]:
     log.addFilter(look)
     yield
     log.removeFilter(look)
-    if request.node.get_closest_marker("stumbles") is None:
-        assert [] == stumbled
+    assert [] == stumbled
 
 
 @pytest.fixture(autouse=True)

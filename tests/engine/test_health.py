@@ -142,6 +142,23 @@ async def test_a_worker_that_cannot_reach_its_store_is_not_well_until_it_can() -
         await until(well)
 
 
+async def test_a_worker_that_has_never_reached_its_store_is_not_well() -> None:
+    """The age of its first exchange is counted from its start."""
+    clock = VirtualClock()
+    store = Stuck(clock=clock)
+    async with JobQueueService(store, clock=clock) as queue:
+        queue.register_handler("quick", quick)
+        store.hangs = True
+        await queue.start_processing()
+        assert queue._worker is not None
+        assert worker_faults(queue._worker.pulse(), types=1) == ()
+        await clock.advance(7)
+        found = worker_faults(queue._worker.pulse(), types=1)
+        store.hangs = False
+
+    assert found == ("the worker has not reached the store for 7 s",)
+
+
 async def test_leases_that_cannot_be_renewed_are_noticed() -> None:
     """Before they end, so that whoever looks can still do something."""
     clock = VirtualClock()

@@ -10,7 +10,7 @@ import pytest
 from durably.domain.errors import StoreError, StoreUnsupportedError, VersionConflictError
 from durably.domain.job import JobStatus
 from durably.stores.postgres.frontier import Frontier
-from durably.stores.postgres.session import Effects, Session, _place
+from durably.stores.postgres.session import Session, _place
 from durably.stores.postgres.store import PostgresStore
 from durably.testing import VirtualClock
 from durably.testing.conformance.support import (
@@ -19,6 +19,7 @@ from durably.testing.conformance.support import (
     changes,
     completed,
     draft,
+    event,
     info,
     look,
     put,
@@ -346,18 +347,29 @@ async def test_an_operation_that_loses_races_is_tried_ten_times(store: PostgresS
     await look(store, await add(store))
 
 
-async def test_records_alone_wake_no_worker(
+async def test_a_commit_tells_what_it_has_done_and_no_more(
     store: PostgresStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A commit that makes no job ready and ends none has nothing to tell."""
-    told: list[Effects] = []
-    monkeypatch.setattr(store._writer, "_told", told.append)
+    """Records alone wake no worker; a cancellation among the changes does, also where a job runs."""
+    job = await add(store)
+    told: list[tuple[bool, bool, bool, list[str]]] = []
+    monkeypatch.setattr(
+        store._writer,
+        "_told",
+        lambda effects: told.append(
+            (effects.ready, effects.control, effects.events, effects.finished)
+        ),
+    )
     await store.write(changes(put("a")))
+    await store.write(changes(event()))
+    await store.write(changes(cancel=[job.id]))
     await asyncio.sleep(0)  # it is told after the operation has returned
 
-    [effects] = told
-    seen = (effects.ready, effects.control, effects.events, effects.finished)
-    assert seen == (False, False, False, [])
+    assert told == [
+        (False, False, False, []),
+        (False, False, True, []),
+        (False, True, False, [job.id]),
+    ]
 
 
 async def test_a_lease_knows_the_place_of_its_row(store: PostgresStore, postgres_url: str) -> None:
