@@ -369,14 +369,24 @@ class Workers:
             assert (job.status, job.attempts, job.crashes) == (JobStatus.PENDING, 0, 0)
         await check_counts(store, clock)
 
-    async def test_resigning_cancels_what_was_asked_to_stop(self, store: Store) -> None:
-        """A cancelled job that is returned is not run again; resigning twice does no harm."""
+    async def test_resigning_cancels_what_was_asked_to_stop(
+        self, store: Store, clock: VirtualClock
+    ) -> None:
+        """It is final at the time of the resignation; resigning twice does no harm."""
         worker, lease = await running(store)
         await store.cancel(lease.job_id)
+        await clock.advance(2)
+        ended = to_datetime(clock.now_us())
         await store.resign(worker)
+        await clock.advance(2)
         await store.resign(worker)
 
-        assert (await look(store, lease)).status is JobStatus.CANCELLED
+        job = await look(store, lease)
+        assert (job.status, job.completed_at, job.error) == (
+            JobStatus.CANCELLED,
+            ended,
+            "cancelled",
+        )
 
     # Figures of what ran
 
