@@ -7,7 +7,7 @@ import time
 from typing import Any
 
 import pytest
-from tests.engine.support import happened, until
+from tests.engine.support import LONG_S, happened, until
 
 from durably import (
     DurablyError,
@@ -19,6 +19,7 @@ from durably import (
     SyncJobContext,
 )
 from durably.store import Store
+from durably.testing import VirtualClock
 
 
 async def nothing(job: JobContext) -> None: ...
@@ -664,3 +665,10 @@ async def test_a_shutdown_that_is_cancelled_can_be_followed_by_a_start(
         job = await queue.add_job("a")
         assert (await queue.wait(job.id, timeout=10)).status == JobStatus.COMPLETED
         assert len(await queue.workers()) == 1
+
+
+async def test_a_service_that_has_just_started_shuts_down_at_once(url: str) -> None:
+    """It waits for one exchange at most, and not for its interval to pass: time stands still."""
+    async with JobQueueService(url, clock=VirtualClock()) as queue, asyncio.timeout(LONG_S):
+        await queue.start_processing()
+        assert await queue.shutdown(0) == 0
