@@ -9,6 +9,7 @@ import pytest
 
 from durably.domain.errors import StoreError, StoreUnsupportedError, VersionConflictError
 from durably.domain.job import JobStatus
+from durably.stores.postgres import database
 from durably.stores.postgres.frontier import Frontier
 from durably.stores.postgres.session import Session, _place
 from durably.stores.postgres.store import PostgresStore
@@ -386,3 +387,32 @@ async def test_a_lease_knows_the_place_of_its_row(store: PostgresStore, postgres
     assert {lease.job_id: _place(lease.ref) for lease in leases} == dict(map(tuple, rows))
     assert max(block for _, (block, _) in rows) > 0
     await report(store, worker, *map(completed, leases))
+
+
+async def test_an_upgrade_says_what_was_missing_and_leaves_no_connection(
+    postgres_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first one makes the whole schema, the next has nothing to do; both hang up."""
+    made: list[Any] = []
+    connect = database.connect
+
+    async def connected(*arguments: Any, **options: Any) -> Any:
+        made.append(await connect(*arguments, **options))
+        return made[-1]
+
+    monkeypatch.setattr(database, "connect", connected)
+    first, again = await database.upgrade(postgres_url), await database.upgrade(postgres_url)
+
+    assert first == tuple(range(1, len(first) + 1))
+    assert again == ()
+    assert [connection.is_closed() for connection in made] == [True, True]
+
+
+async def test_without_upgrade_a_store_must_be_complete(postgres_url: str) -> None:
+    """`upgrade=no` makes nothing: it says what is missing, and opens what is complete."""
+    store = PostgresStore(f"{postgres_url}&upgrade=no")
+    with pytest.raises(StoreUnsupportedError, match=r"lacks migration 1, .*durably db upgrade"):
+        await store.open()
+    await database.upgrade(postgres_url)
+    await store.open()
+    await store.close()
