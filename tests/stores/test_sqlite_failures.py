@@ -617,6 +617,27 @@ async def test_a_file_that_is_taken_away_is_missed(path: Path, tmp_path: Path, w
             await queue.add_job("quick")
 
 
+@pytest.mark.parametrize("kind", ["nfs", "nfs4", "cifs", "smb3", "lustre", "9p", "fuse.sshfs"])
+def test_each_network_file_system_is_known(tmp_path: Path, kind: str) -> None:
+    """By the name that the kernel gives it."""
+    mounts = tmp_path / "mountinfo"
+    mounts.write_text(f"21 1 0:40 / / rw - {kind} server:/export rw\n")
+
+    with pytest.raises(StoreUnsupportedError, match=f"network file system {kind}"):
+        database.check_place(tmp_path / "jobs.db", mounts=mounts)
+
+
+@pytest.mark.skipif(not Path("/proc/sys/kernel/random").exists(), reason="only Linux has it")
+def test_a_start_of_the_machine_has_the_kernels_name() -> None:
+    """On Linux; elsewhere, or where it cannot be read, the machine's own name must do."""
+
+    def missing() -> str:
+        raise FileNotFoundError
+
+    assert database.boot_id() == Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    assert database.boot_id(read=missing) == os.uname().nodename
+
+
 async def test_a_network_file_system_is_refused(tmp_path: Path) -> None:
     """The file system is that of the longest mount point above the file, the last one on it."""
     mounts = tmp_path / "mountinfo"
