@@ -156,19 +156,13 @@ async def test_fail_is_permanent(queue: JobQueueService) -> None:
     assert [(e.attempt, e.kind, e.message) for e in job.errors] == [(1, "error", "no such address")]
 
 
-@pytest.mark.parametrize(
-    ("raised", "text"),
-    [
-        (Retry(), "retry requested"),
-        (Retry("why", delay=1), "why"),
-        (Snooze(5), "snooze 5 s"),
-        (Cancel(), "cancelled by its handler"),
-        (Fail(), "failed by its handler"),
-    ],
-)
-def test_each_says_what_was_asked_for(raised: Exception, text: str) -> None:
+def test_each_says_what_was_asked_for() -> None:
     """Also where it is raised outside of a handler, and ends in a traceback."""
-    assert str(raised) == text
+    assert str(Retry()) == "retry requested"
+    assert str(Retry("why", delay=1)) == "why"
+    assert str(Snooze(5)) == "snooze 5 s"
+    assert str(Cancel()) == "cancelled by its handler"
+    assert str(Fail()) == "failed by its handler"
 
 
 @pytest.mark.parametrize("error", [Cancel("why"), Fail("why"), Retry("why"), Snooze(0)])
