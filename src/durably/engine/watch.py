@@ -30,13 +30,14 @@ class LoopWatch:
 
     def look(self) -> None:
         """Ask, or say what keeps the loop from answering; once while it is blocked."""
-        if self._asked_at is None:
+        asked_at = self._asked_at  # read once: the loop may answer while this thread computes
+        if asked_at is None:
             self._asked_at = self._clock.monotonic()
             try:
                 self._loop.call_soon_threadsafe(self._answer)
             except RuntimeError:
                 return  # the loop is closed
-        elif not self._said and self._blocked_s() >= BLOCKED_AFTER_S:
+        elif not self._said and self._clock.monotonic() - asked_at >= BLOCKED_AFTER_S:
             self._said = True
             frames = traceback.extract_stack(sys._current_frames()[self._thread])  # noqa: SLF001  # documented
             theirs = [f for f in frames if not f.filename.startswith(_NOT_THEIRS)] or frames
@@ -44,7 +45,7 @@ class LoopWatch:
                 "the event loop has been blocked for %.1f s by %s:%s, in %s: no other handler of this"
                 " process gets on, nor does its shutdown; make it wait with `await`, or be a plain"
                 " function, which runs in a thread\n%s",
-                self._blocked_s(),
+                self._clock.monotonic() - asked_at,
                 theirs[-1].filename,
                 theirs[-1].lineno,
                 theirs[-1].name,
@@ -52,10 +53,7 @@ class LoopWatch:
             )
 
     def _answer(self) -> None:
-        if self._said:
-            _log.warning("the event loop goes on after %.1f s", self._blocked_s())
+        if self._said and self._asked_at is not None:
+            blocked_s = self._clock.monotonic() - self._asked_at
+            _log.warning("the event loop goes on after %.1f s", blocked_s)
         self._asked_at, self._said = None, False
-
-    def _blocked_s(self) -> float:
-        asked_at = self._asked_at  # read once: the loop may answer while its thread computes
-        return 0.0 if asked_at is None else self._clock.monotonic() - asked_at
