@@ -32,10 +32,12 @@ class CoverageMap:
     def tests(
         self, file: str, lines: range, names: Iterable[str], budget: float
     ) -> Iterator[list[str]]:
-        """Of these lines, or of these names when only an import runs the lines; PostgreSQL's last."""
+        """Of these lines, and of those with these names; PostgreSQL's last.
+
+        An import runs a line once, in the test that happens to be the first.
+        """
         found = self._covering(file, lines)
-        if not found:
-            found = {test for name in names for test in self._using(name)}
+        found |= {test for name in names for test in self._using(name)}
         if not found:
             found = self._covering(file, range(len(self._texts.get(file, ())) + 1))
         for wanted in (False, True):

@@ -49,7 +49,7 @@ class Mutant:
     lines: range
     """Of the statement that it is in; for a parameter, of the function."""
     names: frozenset[str]
-    """What the statement defines: a constant is tested where it is used."""
+    """What the statement defines when an import runs it: it is tested where it is used."""
     module: cst.Module
     old: cst.CSTNode
     new: cst.CSTNode
@@ -82,7 +82,7 @@ def mutants_of(root: Path, file: str) -> list[Mutant]:
     wrapper = MetadataWrapper(cst.parse_module((root / file).read_text()))
     places = wrapper.resolve(PositionProvider)
     found: list[Mutant] = []
-    for statement, node in _walk(wrapper.module, wrapper.module):
+    for statement, node, called in _walk(wrapper.module, wrapper.module):
         place = places[_head(node)]
         whole = isinstance(statement, cst.SimpleStatementLine | cst.FunctionDef)
         around = places[statement] if whole else place
@@ -91,7 +91,7 @@ def mutants_of(root: Path, file: str) -> list[Mutant]:
                 file,
                 place.start.line,
                 range(around.start.line, around.end.line + 1),
-                _defined(statement),
+                frozenset() if called else _defined(statement),
                 wrapper.module,
                 node,
                 new,
@@ -101,15 +101,17 @@ def mutants_of(root: Path, file: str) -> list[Mutant]:
     return found
 
 
-def _walk(node: cst.CSTNode, statement: cst.CSTNode) -> Iterator[tuple[cst.CSTNode, cst.CSTNode]]:
-    """The nodes that may matter, each with the statement that it is in."""
+def _walk(
+    node: cst.CSTNode, statement: cst.CSTNode, *, called: bool = False
+) -> Iterator[tuple[cst.CSTNode, cst.CSTNode, bool]]:
+    """The nodes that may matter: the statement of each, it, and whether a function runs it."""
     if _is_idle(node):
         return
     if isinstance(node, cst.BaseStatement | cst.SimpleStatementLine):
         statement = node
-    yield statement, node
+    yield statement, node, called
     for child in node.children:
-        yield from _walk(child, statement)
+        yield from _walk(child, statement, called=called or isinstance(node, cst.FunctionDef))
 
 
 def _changes(node: cst.CSTNode) -> Iterable[cst.CSTNode]:
