@@ -6,6 +6,7 @@ import pytest
 from tests.engine.support import LONG_S
 
 from durably import Job, JobContext, JobQueueService, JobStatus, NewJob
+from durably.testing import VirtualClock
 
 left_behind: ContextVar[object] = ContextVar("left_behind", default="nothing")
 
@@ -149,3 +150,23 @@ async def test_handlers_that_wait_soon_fill_all_slots(
     jobs = await run(url, ["meets"] * 64, meets=meets)
 
     assert {job.status for job in jobs} == {JobStatus.COMPLETED}
+
+
+async def test_handlers_that_wait_fill_all_slots_from_one_claim(url: str) -> None:
+    """Without asking the store again: time stands still, and only a turn of the loop passes."""
+    all_here = asyncio.Barrier(8)
+
+    async def meets(job: JobContext) -> None:
+        await all_here.wait()
+
+    async with JobQueueService(url, concurrency=8, clock=VirtualClock()) as queue:
+        queue.register_handler("meets", meets)
+        jobs = await queue.add_jobs([NewJob("meets")] * 8)
+        await queue.start_processing()
+        try:
+            async with asyncio.timeout(LONG_S):
+                ended = [await queue.wait(job.id) for job in jobs]
+        finally:
+            await queue.shutdown(0)
+
+    assert {job.status for job in ended} == {JobStatus.COMPLETED}
