@@ -348,8 +348,10 @@ async def test_a_handlers_thread_may_outlive_the_loops_patience(sqlite_url: str)
     assert (done.result, done.attempts, done.crashes) == ("done", 1, 0)
 
 
-async def test_a_worker_asks_for_all_dead_but_itself() -> None:
+async def test_a_worker_asks_for_all_dead_but_itself(monkeypatch: pytest.MonkeyPatch) -> None:
     """It may have been late with its own lease and still hold it: others judge that."""
+    monkeypatch.setattr(worker, "RESCUE_INTERVAL_S", 0.001)
+    asked = asyncio.Event()
     registered: list[int] = []
     excepted: list[int | None] = []
 
@@ -360,10 +362,12 @@ async def test_a_worker_asks_for_all_dead_but_itself() -> None:
 
         async def rescue(self, worker: int | None = None) -> Rescued:
             excepted.append(worker)
+            if len(excepted) == 3:  # at its start, and now and then
+                asked.set()
             return await super().rescue(worker)
 
     async with JobQueueService(Watched()) as queue:
         await queue.start_processing()
+        await happened(asked)
 
-    assert excepted
     assert set(excepted) == set(registered)
