@@ -66,7 +66,7 @@ class Pace:
         if self._ended and elapsed > 0:
             measured = self._ended / elapsed
             # While slots stood empty the rate shows what came in, not what could be done.
-            if busy:
+            if busy and self._rate:
                 self._rate += (measured - self._rate) * _NEW_SHARE
             else:
                 self._rate = max(self._rate, measured)
