@@ -9,6 +9,7 @@ import asyncio
 import contextlib
 import threading
 from collections.abc import Callable, Coroutine
+from concurrent.futures import CancelledError
 from typing import Any, TypeVar
 
 from durably.domain.errors import StoreClosedError, StoreError
@@ -34,6 +35,9 @@ class Holder:
         self._turn = asyncio.Lock()
         self._connection: Connection = None
         self._closing = False
+        self._over = False
+        self._entrance = threading.Lock()
+        """Held by who gives the thread something to do, and by the thread when it takes no more."""
         self._returning: asyncio.Task[None] | None = None
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._main, name="durably-holder", daemon=True)
@@ -42,14 +46,30 @@ class Holder:
     def _main(self) -> None:
         asyncio.set_event_loop(self._loop)
         self._loop.run_forever()
+        with self._entrance:
+            self._over = True
+        self._loop.run_until_complete(self._give_up())
         self._loop.close()
 
+    async def _give_up(self) -> None:
+        """Whatever is still under way, or came while the loop stopped, would be waited for for ever."""
+        await asyncio.sleep(0)  # what came last becomes a task
+        rest = asyncio.all_tasks() - {asyncio.current_task()}
+        for task in rest:
+            task.cancel()
+        await asyncio.gather(*rest, return_exceptions=True)
+
     def call(self, work: Coroutine[Any, Any, _T]) -> _T:
-        """Do *work* on the thread; blocks."""
-        if not self._thread.is_alive():
-            work.close()
-            raise StoreClosedError("the store is not open")
-        return asyncio.run_coroutine_threadsafe(work, self._loop).result()
+        """Do *work* on the thread; blocks. StoreClosedError once it has been closed."""
+        with self._entrance:
+            if self._over:
+                work.close()
+                raise _closed()
+            pending = asyncio.run_coroutine_threadsafe(work, self._loop)
+        try:
+            return pending.result()
+        except CancelledError:
+            raise _closed() from None
 
     async def open(self) -> None:
         """Connect; the locks of an earlier connection are taken again."""
@@ -115,6 +135,8 @@ class Holder:
             return rows_of(status) > 0
 
     async def _ready(self) -> None:
+        if self._closing:
+            raise _closed()
         if self._connection is None or self._connection.is_closed():
             await self.open()
 
@@ -124,3 +146,7 @@ class Holder:
         await self._connection.execute(
             "SELECT pg_advisory_lock($1, $2)", self._address.lock_class, worker
         )
+
+
+def _closed() -> StoreClosedError:
+    return StoreClosedError("the store is not open")
