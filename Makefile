@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help setup services fmt check test demo chaos provisioning simulate gauntlet mutation evidence bench lock clean
+.PHONY: help setup services fmt check test demo chaos provisioning simulate gauntlet mutation evidence bench bench-quick bench-long bench-peers bench-report lock clean
 
 help: ## list the targets
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -59,11 +59,23 @@ mutation: services setup ## small changes of the protocol code: is each caught? 
 evidence: services setup ## all of these at length, written to docs/evidence: NAMES=storm-sqlite
 	$(BIN)/python -m chaos.evidence $(NAMES)
 
-bench: setup ## measure this machine; results as JSON under benchmarks/results/local
-	$(BIN)/python benchmarks/run.py
+bench: setup ## measure this machine in 10 minutes; JSON under benchmarks/results/local
+	$(BIN)/python -m benchmarks.run $(QUESTIONS)
+
+bench-quick: setup ## the same in a minute, once and small
+	$(BIN)/python -m benchmarks.run --size quick $(QUESTIONS)
+
+bench-long: setup ## the same in full size, hours: QUESTIONS="growth monitors"
+	$(BIN)/python -m benchmarks.run --size long $(QUESTIONS)
+
+bench-peers: setup ## beside other queues, interleaved in one run: STORE=sqlite
+	$(BIN)/python -m benchmarks.peers.run $(addprefix --store ,$(STORE))
+
+bench-report: setup ## write tables and plots of benchmarks/results into docs/performance.md
+	$(BIN)/python -m benchmarks.report
 
 lock: setup ## renew requirements.lock
 	$(BIN)/uv pip compile --quiet --universal --all-extras --generate-hashes --no-emit-index-url --no-header -o requirements.lock pyproject.toml
 
 clean: ## remove what the other targets made
-	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
+	rm -rf $(VENV) benchmarks/.venvs .mypy_cache .ruff_cache .pytest_cache .import_linter_cache

@@ -1,30 +1,30 @@
 """Does throughput last, with one process that adds and one that works, also beside an old snapshot?"""
 
 import asyncio
-import multiprocessing
 import time
 from multiprocessing.sharedctypes import Synchronized
 from typing import Any
 
-import support
-
+from benchmarks import support
+from benchmarks.support import Figures
 from durably import JobContext, JobQueueService, NewJob
 
 PENDING = 4_000
 """So many jobs the feeder keeps waiting."""
 CONCURRENCY = 64
+WINDOWS = 6
 
 
-async def measure(url: str, *, seconds: float, pinned: bool = False) -> dict[str, float]:
-    """Jobs per second: over all, and in the last sixth of the time as a share of the first.
+async def measure(url: str, *, seconds: float, pinned: bool = False) -> Figures:
+    """Jobs per second over all and in each sixth of the time, and the last sixth as a share of the first.
 
     With *pinned* (PostgreSQL only) somebody holds a REPEATABLE READ transaction all the while.
     """
-    context = multiprocessing.get_context("spawn")
-    done: Synchronized[int] = context.Value("q", 0, lock=False)
-    stop: Synchronized[int] = context.Value("b", 0, lock=False)
+    done: Synchronized[int] = support.processes.Value("q", 0, lock=False)
+    stop: Synchronized[int] = support.processes.Value("b", 0, lock=False)
     processes = [
-        context.Process(target=part, args=(url, done, stop), daemon=True) for part in (work, feed)
+        support.processes.Process(target=part, args=(url, done, stop), daemon=True)
+        for part in (work, feed)
     ]
     async with JobQueueService(url):
         pass  # the schema is there before both come
@@ -33,16 +33,16 @@ async def measure(url: str, *, seconds: float, pinned: bool = False) -> dict[str
         process.start()
     while not done.value:
         await asyncio.sleep(0.01)
-    windows = [await _window(done, seconds / 6) for _ in range(6)]
+    windows = [await _window(done, seconds / WINDOWS) for _ in range(WINDOWS)]
     stop.value = 1
     for process in processes:
         await asyncio.to_thread(process.join)
     if snapshot is not None:
         await snapshot.close()
-    name = "pinned_" if pinned else ""
     return {
-        f"{name}continuous_per_s": sum(windows) / 6,
-        f"{name}last_of_first": windows[-1] / windows[0],
+        "continuous_per_s": sum(windows) / WINDOWS,
+        **{f"window_{at}_per_s": rate for at, rate in enumerate(windows, 1)},
+        "last_of_first": windows[-1] / windows[0],
     }
 
 
@@ -74,7 +74,7 @@ def work(url: str, done: "Synchronized[int]", stop: "Synchronized[int]") -> None
             while not stop.value:
                 await asyncio.sleep(0.01)
 
-    _run(main())
+    support.run(main())
 
 
 def feed(url: str, done: "Synchronized[int]", stop: "Synchronized[int]") -> None:
@@ -90,13 +90,4 @@ def feed(url: str, done: "Synchronized[int]", stop: "Synchronized[int]") -> None
                 else:
                     await asyncio.sleep(0.002)
 
-    _run(main())
-
-
-def _run(main: Any) -> None:
-    try:
-        import uvloop
-    except ImportError:
-        asyncio.run(main)
-    else:
-        uvloop.run(main)
+    support.run(main())

@@ -1,51 +1,130 @@
-"""Run the benchmarks: `python benchmarks/run.py [--quick] [--store NAME] [QUESTION …]`."""
+"""Run the benchmarks: `python -m benchmarks.run [--size bench] [--store NAME] [QUESTION …]`."""
 
 import argparse
+import time
 from functools import partial
 from pathlib import Path
+from typing import Any
 
-import continuous
-import enqueue
-import idle
-import latency
-import service
-import support
-import throughput
+from benchmarks import (
+    continuous,
+    enqueue,
+    growth,
+    idle,
+    latency,
+    load,
+    memory,
+    monitors,
+    service,
+    support,
+    throughput,
+)
+
+MEASURES: dict[str, Any] = {
+    "enqueue": enqueue.measure,
+    "throughput": throughput.measure,
+    "latency": latency.measure,
+    "load": load.measure,
+    "memory": memory.measure,
+    "monitors": monitors.measure,
+    "idle": idle.measure,
+    "growth": growth.measure,
+    "service": service.measure,
+    "continuous": continuous.measure,
+    "pinned": partial(continuous.measure, pinned=True),
+}
+WHERE = {"continuous": {"sqlite", "postgres"}, "pinned": {"postgres"}}
+"""Questions that are not asked of every store."""
+SIZES: dict[str, dict[str, dict[str, float]]] = {
+    "smoke": {
+        "enqueue": {"jobs": 200},
+        "throughput": {"jobs": 200, "most": 2},
+        "latency": {"jobs": 10},
+        "load": {"seconds": 0.1},
+        "memory": {"pending": 100, "jobs": 1_000},
+        "monitors": {"monitors": 50, "interval": 0.1},
+        "idle": {"seconds": 0.1},
+        "growth": {"pending": 20, "scheduled": 20, "finished": 20, "jobs": 20},
+        "service": {"jobs": 20},
+        "continuous": {"seconds": 0.3},
+        "pinned": {"seconds": 0.3},
+    },
+    "quick": {
+        "enqueue": {"jobs": 5_000},
+        "throughput": {"jobs": 4_000, "most": 4},
+        "latency": {"jobs": 50},
+        "load": {"seconds": 0.5},
+        "memory": {"pending": 5_000, "jobs": 5_000},
+        "monitors": {"monitors": 1_000, "interval": 0.5},
+        "idle": {"seconds": 1.0},
+        "growth": {"pending": 5_000, "scheduled": 5_000, "finished": 10_000, "jobs": 2_000},
+        "service": {"jobs": 1_000},
+        "continuous": {"seconds": 1.2},
+        "pinned": {"seconds": 1.2},
+    },
+    "bench": {
+        "enqueue": {"jobs": 20_000},
+        "throughput": {"jobs": 20_000, "most": 8},
+        "latency": {"jobs": 200},
+        "load": {"seconds": 2.0},
+        "memory": {"pending": 50_000, "jobs": 50_000},
+        "monitors": {"monitors": 5_000, "interval": 2.0},
+        "idle": {"seconds": 5.0},
+        "growth": {"pending": 50_000, "scheduled": 50_000, "finished": 100_000, "jobs": 10_000},
+        "service": {"jobs": 10_000},
+        "continuous": {"seconds": 6.0},
+        "pinned": {"seconds": 6.0},
+    },
+    "long": {
+        "enqueue": {"jobs": 100_000},
+        "throughput": {"jobs": 60_000, "most": 8},
+        "latency": {"jobs": 1_000},
+        "load": {"seconds": 20.0},
+        "memory": {"pending": 1_000_000, "jobs": 1_000_000},
+        "monitors": {"monitors": 100_000, "interval": 30.0},
+        "idle": {"seconds": 60.0},
+        "growth": {"pending": 10**6, "scheduled": 10**6, "finished": 5 * 10**6, "jobs": 40_000},
+        "service": {"jobs": 40_000},
+        "continuous": {"seconds": 60.0},
+        "pinned": {"seconds": 300.0},
+    },
+}  # fmt: skip
+"""How much of each question; `long` has the sizes of the promises."""
+REPETITIONS = {"smoke": 1, "quick": 1, "bench": 3, "long": 3}
 
 
 def main() -> None:
     """Ask every question of every store and save the answers."""
+    options = _options()
+    begun = time.monotonic()
+    repetitions = options.repetitions or REPETITIONS[options.size]
+    answers: dict[str, Any] = {}
+    with support.stores() as urls:
+        for question in options.question or list(MEASURES):
+            asked = WHERE.get(question, set(urls)) & set(options.store or urls)
+            answers[question] = support.ask(
+                partial(MEASURES[question], **SIZES[options.size][question]),
+                {name: url for name, url in urls.items() if name in asked},
+                repetitions=repetitions,
+                told=partial(support.show, question),
+            )
+    settings = {"size": options.size, "repetitions": repetitions, "sizes": SIZES[options.size]}
+    print(f"{time.monotonic() - begun:.0f} s; saved {support.save(answers, options.out, settings)}")
+
+
+def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="one small repetition of each")
-    parser.add_argument("--store", action="append", choices=list(support.stores()))
-    parser.add_argument("--out", type=Path, default=support.RESULTS, help="folder of the results")
-    parser.add_argument("question", nargs="*", help="enqueue, throughput, …: all")
+    parser.add_argument("--size", choices=list(SIZES), default="bench")
+    parser.add_argument("--repetitions", type=int, help="of each, interleaved over the stores")
+    parser.add_argument("--store", action="append", choices=["memory", "sqlite", "postgres"])
+    parser.add_argument(
+        "--out", type=Path, default=support.RESULTS / "local", help="folder of the results"
+    )
+    parser.add_argument("question", nargs="*", help=f"of {', '.join(MEASURES)}; all")
     options = parser.parse_args()
-    small = options.quick
-    questions: dict[str, support.Measure] = {
-        "enqueue": partial(enqueue.measure, jobs=2_000 if small else 40_000),
-        "throughput": partial(throughput.measure, jobs=2_000 if small else 40_000),
-        "latency": partial(latency.measure, jobs=30 if small else 300),
-        "idle": partial(idle.measure, seconds=0.5 if small else 5.0),
-        "service": partial(service.measure, jobs=500 if small else 20_000),
-        "continuous": partial(continuous.measure, seconds=0.6 if small else 60.0),
-        "pinned": partial(continuous.measure, seconds=0.6 if small else 60.0, pinned=True),
-    }
-    where = {"continuous": {"sqlite", "postgres"}, "pinned": {"postgres"}}
-    wanted = options.question or list(questions)
-    if unknown := set(wanted) - set(questions):
-        parser.error(f"unknown question {min(unknown)!r}; known: {', '.join(questions)}")
-    only = options.store or list(support.stores())
-    answers = {
-        name: support.run(
-            name,
-            questions[name],
-            repetitions=1 if small else 5,
-            only=[store for store in only if store in where.get(name, only)],
-        )
-        for name in wanted
-    }
-    print("saved", support.save(answers, options.out))
+    if unknown := set(options.question) - set(MEASURES):
+        parser.error(f"unknown question {min(unknown)!r}; known: {', '.join(MEASURES)}")
+    return options
 
 
 if __name__ == "__main__":

@@ -9,12 +9,14 @@ import time
 from asyncio.subprocess import PIPE, Process
 from pathlib import Path
 
+from benchmarks.support import Figures
+
 CONNECTIONS = 32
 RUNNING = 32
 _HERE = Path(__file__).parent
 
 
-async def measure(url: str, *, jobs: int) -> dict[str, float]:
+async def measure(url: str, *, jobs: int) -> Figures:
     """Accepted jobs per second and the times of their answers, saturated; a client command's time."""
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "durably", "serve", "busy:queue", "--port", "0", "--timeout", "0"),

@@ -1,35 +1,92 @@
-"""How many no-op async jobs a second, from claim to recorded outcome, in one process?"""
+"""How many no-op jobs a second, from claim to recorded outcome, with 1, 2, 4 and 8 processes?"""
 
 import asyncio
 import time
+from multiprocessing.synchronize import Barrier
+from typing import Any
 
-from support import PAYLOAD
-
-from durably import JobContext, JobQueueService, NewJob
+from benchmarks import support
+from benchmarks.support import Figures
+from durably import JobContext, JobQueueService
 
 CONCURRENCY = 64
 
 
-async def measure(url: str, *, jobs: int) -> dict[str, float]:
-    """Jobs per second until the store holds no unfinished job."""
+async def measure(url: str, *, jobs: int, most: int = 8) -> Figures:
+    """Jobs per second until the store holds no unfinished job; *most* processes at most.
+
+    In memory there is one process only; eight are asked of SQLite, where they wait for one file.
+    """
+    if url == "memory://":
+        return {"jobs_per_s": await _alone(url, jobs)}
+    counts = [count for count in (1, 2, 4, 8) if count <= most]
+    if not url.startswith("sqlite") and 8 in counts:
+        counts.remove(8)
+    figures: Figures = {}
+    done = 0
+    async with JobQueueService(url) as queue:
+        for count in counts:
+            done += jobs
+            await support.fill(queue, jobs)
+            figures |= await _together(url, queue, count, jobs, done)
+    return figures
+
+
+async def _alone(url: str, jobs: int) -> float:
     async with JobQueueService(url, concurrency=CONCURRENCY) as queue:
-        done = asyncio.Event()
+        finished = asyncio.Event()
         left = jobs
 
         async def noop(job: JobContext) -> None:
             nonlocal left
             left -= 1
             if left == 0:
-                done.set()
+                finished.set()
 
         queue.register_handler("noop", noop)
-        for _ in range(jobs // 1_000):
-            await queue.add_jobs([NewJob(type="noop", payload=PAYLOAD)] * 1_000)
+        await support.fill(queue, jobs)
         started = time.perf_counter()
         await queue.start_processing()
-        await done.wait()
+        await finished.wait()
         # The end of a quick job may be the first that the store hears of its start.
-        while (await queue.get_stats()).completed_jobs < jobs:
-            await asyncio.sleep(0)
-        elapsed = time.perf_counter() - started
-    return {"jobs_per_s": jobs / elapsed}
+        await support.completed(queue, jobs)
+        return jobs / (time.perf_counter() - started)
+
+
+async def _together(url: str, queue: JobQueueService, count: int, jobs: int, done: int) -> Figures:
+    """*count* processes that begin at once; a worker's share is of what all have done."""
+    counted: Any = support.processes.Array("q", count, lock=False)
+    begin, end = (support.processes.Barrier(count + 1) for _ in range(2))
+    workers = [
+        support.processes.Process(target=_work, args=(url, counted, at, begin, end), daemon=True)
+        for at in range(count)
+    ]
+    for worker in workers:
+        worker.start()
+    await asyncio.to_thread(begin.wait)
+    started = time.perf_counter()
+    while sum(counted) < jobs:
+        await asyncio.sleep(0.001)
+    await support.completed(queue, done)
+    rate = jobs / (time.perf_counter() - started)
+    await asyncio.to_thread(end.wait)
+    for worker in workers:
+        await asyncio.to_thread(worker.join)
+    name = "jobs_per_s" if count == 1 else f"jobs_{count}_processes_per_s"
+    if count == 1:
+        return {name: rate}
+    return {name: rate, f"slowest_of_fastest_{count}": min(counted) / max(counted)}
+
+
+def _work(url: str, counted: Any, at: int, begin: Barrier, end: Barrier) -> None:
+    async def main() -> None:
+        async def noop(job: JobContext) -> None:
+            counted[at] += 1
+
+        async with JobQueueService(url, concurrency=CONCURRENCY) as queue:
+            queue.register_handler("noop", noop)
+            await asyncio.to_thread(begin.wait)
+            await queue.start_processing()
+            await asyncio.to_thread(end.wait)
+
+    support.run(main())

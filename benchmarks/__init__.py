@@ -1,0 +1,1 @@
+"""What Durably costs, one question a file: `python -m benchmarks.run --help`."""
