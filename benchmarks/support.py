@@ -137,6 +137,7 @@ def show(question: str, subject: str, figures: dict[str, Summary]) -> None:
 def percentiles(name: str, seconds: Sequence[float]) -> Figures:
     """The 50th, 95th and 99th of *seconds*, in milliseconds; the first tenth is warming up."""
     ordered = sorted(seconds[len(seconds) // 10 :])
+    assert ordered, "nothing was measured"
     return {f"{name}_p{p}_ms": ordered[len(ordered) * p // 100] * 1e3 for p in (50, 95, 99)}
 
 

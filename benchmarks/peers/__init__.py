@@ -1,0 +1,1 @@
+"""Other queues beside Durably: an adapter each, in their best documented settings, with the same job."""
