@@ -96,6 +96,7 @@ REPETITIONS = {"smoke": 1, "quick": 1, "bench": 3, "long": 3}
 def main() -> None:
     """Ask every question of every store and save the answers."""
     options = _options()
+    support.end_in_good_order()
     begun = time.monotonic()
     repetitions = options.repetitions or REPETITIONS[options.size]
     answers: dict[str, Any] = {}

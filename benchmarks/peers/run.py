@@ -14,7 +14,7 @@ from pathlib import Path
 from tests.postgres import binaries, running_server
 
 from benchmarks import support
-from benchmarks.peers.trial import REQUIREMENTS, STORES, Entry, Places, Trial, install
+from benchmarks.peers.trial import REQUIREMENTS, STORES, Entry, Places, Trial, end, install
 from benchmarks.support import Figures
 
 STAMPED = 200
@@ -103,8 +103,7 @@ def last(trial: Trial, seconds: float, *, snapshot: str | None = None) -> Figure
             before, begun = trial.tally.done, time.monotonic()
             time.sleep(seconds / WINDOWS)
             windows.append((trial.tally.done - before) / (time.monotonic() - begun))
-        feeding.kill()
-        feeding.communicate()
+        end(feeding)
     return {
         "continuous_per_s": sum(windows) / WINDOWS,
         **{f"window_{at}_per_s": rate for at, rate in enumerate(windows, 1)},
@@ -178,6 +177,7 @@ class Run:
 def main() -> None:
     """Measure, print and save."""
     options = _options()
+    support.end_in_good_order()
     install()
     programs = binaries()
     if programs is None:

@@ -1,7 +1,9 @@
 """One peer on an empty store of its own: where that is, and the processes that use it."""
 
 import json
+import os
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -61,7 +63,8 @@ class Trial:
             [python, "-m", "benchmarks.peers.drive", self._entry.adapter, self._place,
              str(self._file), verb, str(number)],
             cwd=support.ROOT,
-            stdout=subprocess.PIPE,
+            stdout=subprocess.DEVNULL if verb == "work" else subprocess.PIPE,
+            start_new_session=True,
             text=True,
         )  # fmt: skip
 
@@ -74,8 +77,7 @@ class Trial:
         try:
             said, _ = process.communicate(timeout=LONGEST_S)
         except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
+            end(process)
             raise RuntimeError(f"{self._entry.name} took longer than {LONGEST_S:g} s") from None
         if process.returncode:
             raise RuntimeError(f"{self._entry.name} has failed; see above")
@@ -93,8 +95,14 @@ class Trial:
             yield
         finally:
             for process in processes:
-                process.kill()
-                process.communicate()
+                end(process)
+
+
+def end(process: "subprocess.Popen[str]") -> None:
+    """Kill a process of ours with all that it has started."""
+    with suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
 
 
 class Places:

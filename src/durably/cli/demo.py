@@ -1,22 +1,18 @@
 """``durably demo``: three GPU instances end to end, with faults and a killed process."""
 
 import asyncio
-import signal
 import sys
-from collections.abc import Coroutine
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING
 
 import click
 
 from durably.cli.errors import WRONG_USAGE, Failure
 from durably.cli.options import epilog, json_option
 from durably.cli.output import print_json, print_table
+from durably.cli.signals import until_stopped
 
 if TYPE_CHECKING:
     from durably.cli.demonstration.verdict import Summary
-
-_T = TypeVar("_T")
-_STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 @click.command(
@@ -57,32 +53,13 @@ def demo(instances: int, faults: tuple[str, ...], *, as_json: bool) -> None:
         raise Failure(str(error), WRONG_USAGE) from error
     with open_view(live=sys.stdout.isatty() and not as_json, err=as_json) as view:
         played = Demonstration(instances=instances, faults=faults, view=view).run()
-        summary = asyncio.run(_until_stopped(played))
+        summary = asyncio.run(until_stopped(played))
     if as_json:
         print_json(summary)
     else:
         _print(summary)
     if not summary.ok:
         raise Failure("\n".join(summary.problems))
-
-
-async def _until_stopped(work: Coroutine[Any, Any, _T]) -> _T:
-    """Do *work*; the first signal ends it in good order, further ones do not hurry that."""
-    loop = asyncio.get_running_loop()
-    task = loop.create_task(work)
-    signals = [number for number in _STOPPING if signal.getsignal(number) is not signal.SIG_IGN]
-
-    def stop() -> None:
-        for number in signals:
-            loop.add_signal_handler(number, lambda: None)
-        task.cancel()
-
-    for number in signals:
-        loop.add_signal_handler(number, stop)
-    try:
-        return await task
-    except asyncio.CancelledError:
-        raise Failure("stopped by a signal; what was started is ended and removed") from None
 
 
 def _print(summary: "Summary") -> None:

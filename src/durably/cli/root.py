@@ -14,7 +14,7 @@ from durably.cli.options import epilog
 from durably.domain.errors import DurablyError
 
 _MODULES = {
-    **{name: name for name in ("config", "copy", "db", "demo", "doctor", "jobs", "pause")},
+    **{name: name for name in ("bench", "config", "copy", "db", "demo", "doctor", "jobs", "pause")},
     "resume": "pause",
     **{name: name for name in ("serve", "simulator", "stats", "worker")},
 }
@@ -77,6 +77,7 @@ def _wrong_usage(error: click.UsageError) -> Failure:
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
     epilog=epilog(
         "durably demo",
+        "durably bench",
         "durably serve",
         "durably jobs list --status failed",
         "durably stats --store sqlite:///jobs.db --json",
