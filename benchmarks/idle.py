@@ -77,7 +77,7 @@ class _Statements:
 
 
 async def _written(url: str) -> int:
-    """Bytes so far: of this process, or of the server's log."""
+    """Bytes so far: that this process has given to write calls, or of the server's log."""
     if url.startswith("postgres"):
         import asyncpg
 
@@ -92,4 +92,4 @@ async def _written(url: str) -> int:
 
 def _written_here() -> int:
     counters = dict(line.split(": ") for line in Path("/proc/self/io").read_text().splitlines())
-    return int(counters["write_bytes"])
+    return int(counters["wchar"])

@@ -203,7 +203,8 @@ def main() -> None:
 
 def _versions() -> dict[str, str]:
     lines = REQUIREMENTS.read_text().splitlines()
-    return dict(line.split("==") for line in lines if "==" in line)
+    pairs = (line.split("==") for line in lines if "==" in line)
+    return {name.partition("[")[0]: version for name, version in pairs}
 
 
 def _options() -> argparse.Namespace:

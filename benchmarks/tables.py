@@ -1,0 +1,102 @@
+"""The tables of docs/performance.md: which figures of a question are shown, and what they are called."""
+
+from typing import NamedTuple
+
+PEERS = (
+    ("add_single_per_s", "add one after the other, jobs/s"),
+    ("add_32_per_s", "add, 32 producers, jobs/s"),
+    ("add_bulk_per_s", "add, 1,000 at a time, jobs/s"),
+    ("process_1_per_s", "process, one worker, jobs/s"),
+    ("process_2_per_s", "process, two workers, jobs/s"),
+    ("start_p50_ms", "add to start, p50"),
+    ("start_p99_ms", "add to start, p99"),
+)
+LASTING = (
+    ("continuous_per_s", "over all, jobs/s"),
+    ("window_1_per_s", "first sixth of the time, jobs/s"),
+    ("window_6_per_s", "last sixth, jobs/s"),
+    ("last_of_first", "last of first"),
+)
+
+
+class Table(NamedTuple):
+    """How the answers to one question are shown: a row for each figure, a column for each store."""
+
+    question: str
+    title: str
+    rows: tuple[tuple[str, str], ...]
+    bars: str | None = None
+    """The figure that is drawn."""
+    windows: bool = False
+    """Whether the course over time is drawn."""
+
+
+TABLES = (
+    Table("enqueue", "Adding", (
+        ("enqueue_single_per_s", "one after the other, jobs/s"),
+        ("enqueue_64_per_s", "64 producers, one job at a time each, jobs/s"),
+        ("enqueue_bulk_per_s", "1,000 at a time, jobs/s"),
+    ), bars="enqueue_64_per_s"),
+    Table("throughput", "Claim to recorded outcome, 64 slots a process", (
+        ("jobs_per_s", "one process, jobs/s"),
+        ("jobs_2_processes_per_s", "two processes, jobs/s"),
+        ("slowest_of_fastest_2", "the slower of two as a share of the faster"),
+        ("jobs_4_processes_per_s", "four processes, jobs/s"),
+        ("slowest_of_fastest_4", "the slowest of four as a share of the fastest"),
+        ("jobs_8_processes_per_s", "eight processes, jobs/s"),
+        ("slowest_of_fastest_8", "the slowest of eight as a share of the fastest"),
+    ), bars="jobs_per_s"),
+    Table("latency", "`add_job` to the handler's first line, idle queue", (
+        ("latency_p50_ms", "in one process, p50"),
+        ("latency_p95_ms", "p95"),
+        ("latency_p99_ms", "p99"),
+        ("latency_across_p50_ms", "to another process, p50"),
+        ("latency_across_p95_ms", "p95"),
+        ("latency_across_p99_ms", "p99"),
+    ), bars="latency_p50_ms"),
+    Table("load", "At 70 % of what one process can add and run at once", (
+        ("capacity_per_s", "capacity, jobs/s"),
+        ("loaded_p50_ms", "due to start, p50"),
+        ("loaded_p95_ms", "p95"),
+        ("loaded_p99_ms", "p99"),
+    )),
+    Table("memory", "Memory", (
+        ("pending_bytes_per_job", "each pending job, in the worker's process"),
+        ("worker_mb", "a worker after 1,000 jobs"),
+        ("worker_after_mb", "a worker at the end"),
+    )),
+    Table("monitors", "Waiting monitors: jobs that look, and snooze until the next look", (
+        ("monitor_bytes", "memory of each"),
+        ("monitors_cpu_percent", "share of one core"),
+        ("monitors_looks_of_due", "looks taken of those due"),
+    )),
+    Table("idle", "A worker that has nothing to do", (
+        ("idle_cpu_percent", "share of one core"),
+        ("idle_statements_per_min", "statements a minute"),
+        ("idle_written_bytes_per_min", "written a minute"),
+    )),
+    Table("growth", "Beside many jobs: pending that nobody runs, scheduled, finished", (
+        ("empty_add_p50_ms", "empty: add, p50"),
+        ("full_add_p50_ms", "full: add, p50"),
+        ("empty_add_p99_ms", "empty: add, p99"),
+        ("full_add_p99_ms", "full: add, p99"),
+        ("empty_start_p99_ms", "empty: add to start, p99"),
+        ("full_start_p99_ms", "full: add to start, p99"),
+        ("empty_jobs_per_s", "empty: process, jobs/s"),
+        ("full_jobs_per_s", "full: process, jobs/s"),
+        ("full_of_empty", "full of empty"),
+    )),
+    Table("service", "Over HTTP, 32 connections, 32 jobs running in the same process", (
+        ("http_accepted_per_s", "`POST /api/jobs` accepted, per second"),
+        ("http_post_p50_ms", "its answer, saturated, p50"),
+        ("http_post_p99_ms", "p99"),
+        ("command_url_ms", "`durably stats --url …`, the whole process"),
+    )),
+    Table("continuous", "One process adds and one works, for a while", LASTING, windows=True),
+    Table("pinned", "The same beside a REPEATABLE READ transaction held open", LASTING, windows=True),
+    Table("peers_memory", "Beside other queues, in memory, one process", PEERS, bars="process_1_per_s"),
+    Table("peers_sqlite", "Beside other queues, on SQLite", PEERS, bars="process_1_per_s"),
+    Table("peers_postgres", "Beside other queues, on PostgreSQL", PEERS, bars="process_1_per_s"),
+    Table("peers_continuous", "Beside other queues on PostgreSQL, for a while", LASTING, windows=True),
+    Table("peers_pinned", "The same beside a REPEATABLE READ transaction held open", LASTING, windows=True),
+)  # fmt: skip
