@@ -40,10 +40,13 @@ TABLES = (
     Table("throughput", "Claim to recorded outcome, 64 slots a process", (
         ("jobs_per_s", "one process, jobs/s"),
         ("jobs_2_processes_per_s", "two processes, jobs/s"),
+        ("total_2_of_1", "two of one"),
         ("slowest_of_fastest_2", "the slower of two as a share of the faster"),
         ("jobs_4_processes_per_s", "four processes, jobs/s"),
+        ("total_4_of_1", "four of one"),
         ("slowest_of_fastest_4", "the slowest of four as a share of the fastest"),
         ("jobs_8_processes_per_s", "eight processes, jobs/s"),
+        ("total_8_of_1", "eight of one"),
         ("slowest_of_fastest_8", "the slowest of eight as a share of the fastest"),
     ), bars="jobs_per_s"),
     Table("latency", "`add_job` to the handler's first line, idle queue", (

@@ -29,6 +29,9 @@ async def measure(url: str, *, jobs: int, most: int = 8) -> Figures:
             done += jobs
             await support.fill(queue, jobs)
             figures |= await _together(url, queue, count, jobs, done)
+            if count > 1:
+                rate = figures[f"jobs_{count}_processes_per_s"]
+                figures[f"total_{count}_of_1"] = rate / figures["jobs_per_s"]
     return figures
 
 

@@ -77,6 +77,7 @@ async def feed(peer: Peer, seconds: int, tally: Tally) -> None:
 
 async def settle(peer: Peer, jobs: int, tally: Tally) -> float:
     """Seconds from the first start of a job until no job is without its end."""
+    tally.ready()
     while tally.done < jobs:
         await asyncio.sleep(0.002)
     while await peer.unfinished():
@@ -89,8 +90,9 @@ async def within(peer: Peer, jobs: int, tally: Tally) -> dict[str, float]:
     adding = await add_single(peer, jobs)
     worker = asyncio.get_running_loop().create_task(peer.work(tally.handler(0)))
     ending = await settle(peer, jobs, tally)
-    await add_slowly(peer, STAMPED)
-    while tally.done < jobs + STAMPED:
+    stamped = min(STAMPED, max(20, jobs // 100))
+    await add_slowly(peer, stamped)
+    while tally.done < jobs + stamped:
         await asyncio.sleep(0.01)
     worker.cancel()
     await asyncio.wait([worker])

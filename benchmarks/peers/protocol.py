@@ -84,7 +84,7 @@ class Tally:
         return handle
 
     def ready(self) -> None:
-        """Say that one more worker has imported and opened what it needs."""
+        """Say that one more process has imported and opened what it needs."""
         self._cells[_READY] += 1
 
     def are_ready(self, workers: int) -> bool:

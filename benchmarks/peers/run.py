@@ -21,15 +21,17 @@ STAMPED = 200
 PATIENCE_S = 15.0
 WINDOWS = 6
 PEERS = (
-    Entry("durably", "memory", "durably:Durably", 40_000),
-    Entry("by hand", "memory", "by_hand:Memory", 100_000),
+    Entry("durably", "memory", "durably:Durably", 40_000, own=True),
+    Entry("by hand", "memory", "by_hand:Memory", 100_000, own=True),
     Entry("huey", "memory", "huey:Memory", 20_000),
     Entry("pgqueuer", "memory", "pgqueuer:Memory", 10_000),
-    Entry("durably", "sqlite", "durably:Durably", 40_000),
+    Entry("durably", "sqlite", "durably:Durably", 40_000, own=True),
     Entry("huey", "sqlite", "huey:Sqlite", 4_000, bulk=False, concurrent=False),
     Entry("persist-queue", "sqlite", "persist_queue:Acked", 3_000, bulk=False, concurrent=False),
-    Entry("durably", "postgres", "durably:Durably", 40_000, lasting=True),
-    Entry("by hand", "postgres", "by_hand:Postgres", 40_000, concurrent=False, lasting=True),
+    Entry("durably", "postgres", "durably:Durably", 40_000, lasting=True, own=True),
+    Entry(
+        "by hand", "postgres", "by_hand:Postgres", 40_000, concurrent=False, lasting=True, own=True
+    ),
     Entry("pgqueuer", "postgres", "pgqueuer:Postgres", 30_000, lasting=True),
     Entry("chancy", "postgres", "chancy:Postgres", 8_000),
     Entry("procrastinate", "postgres", "procrastinate:Postgres", 3_000),
@@ -82,7 +84,7 @@ def _drain(trial: Trial, workers: int, jobs: int) -> float:
     trial.renew()
     with trial.workers(workers):
         settling = trial.start("settle", jobs)
-        time.sleep(0.5)  # it imports, and then waits for the last job
+        trial.wait_for(workers + 1, [settling])
         trial.tally.go()
         return jobs / float(trial.answer(settling))
 
@@ -178,7 +180,6 @@ def main() -> None:
     """Measure, print and save."""
     options = _options()
     support.end_in_good_order()
-    install()
     programs = binaries()
     if programs is None:
         print(support.NO_SERVER, file=sys.stderr)
@@ -190,6 +191,8 @@ def main() -> None:
             if entry.store in (options.store or places.stores)
             and entry.name in (options.peer or [entry.name])
         ]
+        if not all(entry.own for entry in entries):
+            install()
         run = Run(places, scale=options.scale, seconds=options.seconds)
         for _ in range(options.repetitions):
             run.repeat(entries)

@@ -8,7 +8,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -37,6 +37,8 @@ class Entry(NamedTuple):
     """Whether it can add several at a time."""
     concurrent: bool = True
     """Whether many producers in one process can."""
+    own: bool = False
+    """Whether it runs in our environment, and not in the peers'."""
     lasting: bool = False
     """Whether it also has to work for a while, alone and beside an old snapshot."""
 
@@ -56,9 +58,7 @@ class Trial:
 
     def start(self, verb: str, number: int = 0) -> "subprocess.Popen[str]":
         """Begin a process that does *verb*."""
-        python = (
-            sys.executable if self._entry.name == "durably" else str(ENVIRONMENT / "bin/python")
-        )
+        python = sys.executable if self._entry.own else str(ENVIRONMENT / "bin/python")
         return subprocess.Popen(
             [python, "-m", "benchmarks.peers.drive", self._entry.adapter, self._place,
              str(self._file), verb, str(number)],
@@ -83,15 +83,19 @@ class Trial:
             raise RuntimeError(f"{self._entry.name} has failed; see above")
         return json.loads(said.splitlines()[-1])
 
+    def wait_for(self, count: int, processes: Sequence["subprocess.Popen[str]"]) -> None:
+        """Return when so many are ready, unless one of *processes* ends before."""
+        while not self.tally.are_ready(count):
+            if any(process.poll() is not None for process in processes):
+                raise RuntimeError(f"a process of {self._entry.name} has ended; see above")
+            time.sleep(0.002)
+
     @contextmanager
     def workers(self, count: int) -> Iterator[None]:
         """Workers that have begun, ended with the block."""
         processes = [self.start("work", at) for at in range(count)]
         try:
-            while not self.tally.are_ready(count):
-                if any(process.poll() is not None for process in processes):
-                    raise RuntimeError(f"a worker of {self._entry.name} has ended; see above")
-                time.sleep(0.002)
+            self.wait_for(count, processes)
             yield
         finally:
             for process in processes:

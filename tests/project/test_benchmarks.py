@@ -13,9 +13,9 @@ from tests.postgres import binaries
 ROOT = Path(__file__).parent.parent.parent
 
 
-def measured(folder: Path, *args: str) -> dict[str, Any]:
+def measured(folder: Path, module: str, *args: str) -> dict[str, Any]:
     done = subprocess.run(
-        [sys.executable, "-m", "benchmarks.run", "--size", "smoke", "--out", str(folder), *args],
+        [sys.executable, "-m", module, "--out", str(folder), *args],
         cwd=ROOT,
         capture_output=True,
         text=True,
@@ -33,7 +33,7 @@ def test_every_question_is_answered_for_every_store(tmp_path: Path, store: str) 
     """One tiny measurement of each question, saved as JSON with machine and versions."""
     if store == "postgres" and binaries() is None:
         pytest.skip("PostgreSQL is not installed: `make services` installs it")
-    result = measured(tmp_path, "--store", store)
+    result = measured(tmp_path, "benchmarks.run", "--size", "smoke", "--store", store)
 
     asked = {name for name in MEASURES if store in WHERE.get(name, {store})}
     assert asked == {name for name, answer in result["answers"].items() if answer}
@@ -47,3 +47,27 @@ def test_every_question_is_answered_for_every_store(tmp_path: Path, store: str) 
 def test_every_size_names_every_question() -> None:
     """No question is left out of `make bench`, `bench-quick` or `bench-long`."""
     assert {name: set(MEASURES) for name in SIZES} == {n: set(s) for n, s in SIZES.items()}
+
+
+SMALL = ("benchmarks.peers.run", "--scale", "0.001", "--repetitions", "1", "--seconds", "0.3")
+
+
+def test_peers_are_measured_beside_durably(tmp_path: Path) -> None:
+    """On one machine: what Durably does and what is written by hand, neither of which fails."""
+    result = measured(
+        tmp_path, *SMALL, "--store", "memory", "--store", "sqlite", "durably", "by hand"
+    )
+
+    assert result["settings"]["failed"] == {}
+    assert set(result["answers"]["peers_memory"]) == {"durably", "by hand"}
+    assert {"process_2_per_s", "start_p99_ms"} <= set(result["answers"]["peers_sqlite"]["durably"])
+
+
+def test_peers_on_a_server_also_have_to_last(tmp_path: Path) -> None:
+    """PostgreSQL: in short, then for a while alone and beside an old snapshot."""
+    if binaries() is None:
+        pytest.skip("PostgreSQL is not installed: `make services` installs it")
+    result = measured(tmp_path, *SMALL, "--store", "postgres", "by hand")
+
+    assert result["settings"]["failed"] == {}
+    assert set(result["answers"]) == {"peers_postgres", "peers_continuous", "peers_pinned"}
