@@ -75,7 +75,7 @@ def _run(run: Result) -> str:
     machine, settings = run.machine, run.settings
     parts = [
         f"`{run.name}`: {machine['at'][:10]}, commit {machine['commit']}",
-        f"{machine['cores']} cores, load {machine['load']} at the end",
+        f"{machine['cores']} cores{_of(machine.get('processor'))}, load {machine['load']} at the end",
         f"Python {machine['python']} on {machine.get('loop', 'asyncio')}",
         f"SQLite {machine['sqlite']}",
     ]
@@ -85,6 +85,10 @@ def _run(run: Result) -> str:
         parts.append(f"size {settings['size']}")
     parts += [f"failed: {name}" for name in settings.get("failed", {})]
     return ", ".join(parts)
+
+
+def _of(processor: str | None) -> str:
+    return "" if processor is None else f" of {processor}"
 
 
 def _section(table: Table, result: Result, run: int, pictures: Path) -> str:
@@ -125,6 +129,8 @@ def _value(figure: str, value: float) -> str:
         return f"{value:.0%}".replace("%", " %")
     if figure.endswith("_ms"):
         return f"{value:.3g} ms" if value < 100 else f"{value:,.0f} ms"
+    if figure.endswith("_us"):
+        return f"{value:,.0f} µs"
     if figure.endswith("_percent"):
         return f"{value:.2f} %"
     if figure.endswith("_mb"):

@@ -5,6 +5,7 @@ import json
 import multiprocessing
 import os
 import platform
+import re
 import shutil
 import signal
 import sqlite3
@@ -143,7 +144,8 @@ def show(question: str, subject: str, figures: dict[str, Summary]) -> None:
 def percentiles(name: str, seconds: Sequence[float]) -> Figures:
     """The 50th, 95th and 99th of *seconds*, in milliseconds; the first tenth is warming up."""
     ordered = sorted(seconds[len(seconds) // 10 :])
-    assert ordered, "nothing was measured"
+    if not ordered:
+        raise RuntimeError(f"nothing was measured: {name}")
     return {f"{name}_p{p}_ms": ordered[len(ordered) * p // 100] * 1e3 for p in (50, 95, 99)}
 
 
@@ -177,9 +179,15 @@ def machine() -> dict[str, str]:
         "sqlite": sqlite3.sqlite_version,
         "postgres": _postgres(),
         "system": platform.platform(),
+        "processor": _processor(),
         "cores": str(os.cpu_count()),
         "load": f"{os.getloadavg()[0]:.2f}",
     }
+
+
+def _processor() -> str:
+    found = re.search(r"^model name\s*:\s*(.+)$", Path("/proc/cpuinfo").read_text(), re.MULTILINE)
+    return found[1] if found else platform.machine()
 
 
 def _loop() -> str:

@@ -7,6 +7,7 @@ PEERS = (
     ("add_32_per_s", "add, 32 producers, jobs/s"),
     ("add_bulk_per_s", "add, 1,000 at a time, jobs/s"),
     ("process_1_per_s", "process, one worker, jobs/s"),
+    ("process_1_cpu_us", "its CPU, a job"),
     ("process_2_per_s", "process, two workers, jobs/s"),
     ("start_p50_ms", "add to start, p50"),
     ("start_p99_ms", "add to start, p99"),

@@ -14,7 +14,7 @@ from pathlib import Path
 from tests.postgres import binaries, running_server
 
 from benchmarks import support
-from benchmarks.peers.trial import REQUIREMENTS, STORES, Entry, Places, Trial, end, install
+from benchmarks.peers.trial import REQUIREMENTS, STORES, Entry, Places, Trial, cpu_s, end, install
 from benchmarks.support import Figures
 
 STAMPED = 200
@@ -61,7 +61,7 @@ def measure(entry: Entry, trial: Trial, scale: float) -> Figures:
         if entry.bulk and count == 1:
             figures["add_bulk_per_s"] = jobs / took
         waiting += jobs
-        figures[f"process_{count}_per_s"] = _drain(trial, count, waiting)
+        figures |= _drained(trial, count, waiting)
         waiting = 0
     return figures | support.percentiles("start", _latencies(trial, min(1.0, scale)))
 
@@ -80,13 +80,20 @@ def _latencies(trial: Trial, scale: float) -> list[float]:
     return trial.tally.latencies()
 
 
-def _drain(trial: Trial, workers: int, jobs: int) -> float:
+def _drained(trial: Trial, workers: int, jobs: int) -> Figures:
+    """Jobs per second from the first start to the last recorded outcome, and the workers' CPU."""
     trial.renew()
-    with trial.workers(workers):
+    with trial.workers(workers) as processes:
         settling = trial.start("settle", jobs)
         trial.wait_for(workers + 1, [settling])
+        used = cpu_s(processes)
         trial.tally.go()
-        return jobs / float(trial.answer(settling))
+        took = float(trial.answer(settling))
+        used = cpu_s(processes) - used
+    return {
+        f"process_{workers}_per_s": jobs / took,
+        f"process_{workers}_cpu_us": used / jobs * 1e6,
+    }
 
 
 def last(trial: Trial, seconds: float, *, snapshot: str | None = None) -> Figures:
@@ -99,6 +106,8 @@ def last(trial: Trial, seconds: float, *, snapshot: str | None = None) -> Figure
         trial.tally.go()
         feeding = trial.start("feed", int(seconds) + 3)
         while not trial.tally.done:
+            if feeding.poll() is not None:
+                raise RuntimeError("no job of the feeder's has begun")
             time.sleep(0.01)
         windows = []
         for _ in range(WINDOWS):

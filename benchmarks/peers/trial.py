@@ -91,15 +91,25 @@ class Trial:
             time.sleep(0.002)
 
     @contextmanager
-    def workers(self, count: int) -> Iterator[None]:
+    def workers(self, count: int) -> Iterator[list["subprocess.Popen[str]"]]:
         """Workers that have begun, ended with the block."""
         processes = [self.start("work", at) for at in range(count)]
         try:
             self.wait_for(count, processes)
-            yield
+            yield processes
         finally:
             for process in processes:
                 end(process)
+
+
+def cpu_s(processes: Sequence["subprocess.Popen[str]"]) -> float:
+    """Seconds of CPU that *processes* have used, without what they have started."""
+    used = 0.0
+    for process in processes:
+        # The name, which may hold anything, ends with the last bracket.
+        fields = Path(f"/proc/{process.pid}/stat").read_text().rpartition(")")[2].split()
+        used += (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+    return used
 
 
 def end(process: "subprocess.Popen[str]") -> None:
