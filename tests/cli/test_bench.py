@@ -15,6 +15,7 @@ import pytest
 from tests.cli.support import Jobs, Run
 
 from durably.cli.bottleneck import Costs, Limit, judge
+from durably.cli.measuring import Others
 
 SPEEDS = {
     "add_one_at_a_time_per_s",
@@ -89,8 +90,8 @@ def test_it_prints_figures_and_one_sentence(run: Run) -> None:
     """For people: a line for each figure, then the limit and the way out."""
     result = run("bench", "--seconds", "1", "--store", "sqlite:///new.db")
     assert (result.exit_code, result.stderr) == (0, "")
-    *figures, blank, advice = result.stdout.splitlines()
-    assert [line.split("  ")[0] for line in figures] == [
+    figures, _, said = result.stdout.partition("\n\n")
+    assert [line.split("  ")[0] for line in figures.splitlines()] == [
         "measured in",
         "add, one at a time",
         "add, 64 producers",
@@ -101,8 +102,25 @@ def test_it_prints_figures_and_one_sentence(run: Run) -> None:
         "SQLite's CPU a job",
         "disk sync",
     ]
-    assert blank == ""
-    assert " is the limit: " in advice
+    assert " is the limit: " in said.splitlines()[0]
+
+
+def test_other_programs_are_counted() -> None:
+    """What another process computes is not taken for ours."""
+    others = Others()
+    program = "import time\nwhile time.process_time() < 0.5: pass"
+    subprocess.run([sys.executable, "-c", program], timeout=60, check=True)
+    cores = others.cores()
+    assert cores is not None
+    assert cores > 0
+
+
+def test_a_disturbed_machine_is_told(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who measures beside other programs is asked to measure again."""
+    for cores, told in ((1.5, True), (0.1, False), (None, False)):
+        monkeypatch.setattr(Others, "cores", lambda _, cores=cores: cores)
+        result = run("bench", "--seconds", "1", "--store", "memory://")
+        assert ("other programs kept 1.5 cores busy" in result.stdout) is told
 
 
 @pytest.mark.parametrize(

@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     from durably.cli.measuring import Speed
 
 
+_REST_CORES = 0.25
+
+
 class Report(msgspec.Struct, frozen=True, kw_only=True):
     """What was measured, where, and what it means."""
 
@@ -23,6 +26,8 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     speed: "Speed"
     costs: "Costs"
     verdict: "Verdict"
+    other_programs_cores: float | None
+    """What others took of the machine meanwhile, a server of PostgreSQL on it included."""
 
 
 @click.command(
@@ -64,20 +69,37 @@ def bench(store: str | None, seconds: float, *, as_json: bool) -> None:
     print_fields(_fields(report))
     click.echo()
     click.echo(report.verdict.advice)
+    if _is_disturbed(report):
+        click.echo(
+            f"other programs kept {report.other_programs_cores:.1f} cores busy meanwhile, so that"
+            " waiting for a core looks like waiting for the disk: measure again when they rest"
+        )
 
 
 async def _measured(url: str, seconds: float) -> Report:
     from durably.cli.bottleneck import judge
-    from durably.cli.measuring import measure
+    from durably.cli.measuring import Others, measure
     from durably.cli.proving_ground import ground
 
     try:
         async with ground(url) as found:
+            others = Others()
             speed, costs = await measure(found.store, seconds, _tell)
             costs = found.completed(costs)
-            return Report(place=found.place, speed=speed, costs=costs, verdict=judge(costs))
+            return Report(
+                place=found.place,
+                speed=speed,
+                costs=costs,
+                verdict=judge(costs),
+                other_programs_cores=others.cores(),
+            )
     finally:
         _tell("")
+
+
+def _is_disturbed(report: Report) -> bool:
+    """Whether the figures are those of other programs too; a server's share is no disturbance."""
+    return report.costs.commit_ms is None and (report.other_programs_cores or 0.0) > _REST_CORES
 
 
 def _tell(what: str) -> None:

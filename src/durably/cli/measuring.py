@@ -1,8 +1,10 @@
 """What ``durably bench`` measures: adding, running and waiting, on an empty store."""
 
 import asyncio
+import os
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 import msgspec
 
@@ -32,6 +34,32 @@ class Speed(msgspec.Struct, frozen=True, kw_only=True):
     claim_to_outcome_per_s: float
     latency_p50_ms: float
     latency_p99_ms: float
+
+
+class Others:
+    """What other programs take of the machine while this one measures."""
+
+    def __init__(self) -> None:
+        self._begun = _looked()
+
+    def cores(self) -> float | None:
+        """How many cores they have kept busy; None where the system does not tell."""
+        now = _looked()
+        if self._begun is None or now is None:
+            return None
+        wall, busy, own = (after - before for before, after in zip(self._begun, now, strict=True))
+        return max(busy - own, 0.0) / wall
+
+
+def _looked() -> tuple[float, float, float] | None:
+    """Seconds: of the clock, of CPU that everybody has used, of CPU that this process has."""
+    try:
+        ticks = Path("/proc/stat").read_text().splitlines()[0].split()[1:]
+    except OSError:
+        return None
+    user, nice, system, _idle, _iowait, irq, softirq, steal, *_ = map(int, ticks)
+    busy = user + nice + system + irq + softirq + steal
+    return time.perf_counter(), busy / os.sysconf("SC_CLK_TCK"), time.process_time()
 
 
 async def measure(store: Store, seconds: float, told: Callable[[str], None]) -> tuple[Speed, Costs]:
