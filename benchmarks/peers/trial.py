@@ -77,8 +77,9 @@ class Trial:
         try:
             said, _ = process.communicate(timeout=LONGEST_S)
         except subprocess.TimeoutExpired:
-            end(process)
             raise RuntimeError(f"{self._entry.name} took longer than {LONGEST_S:g} s") from None
+        finally:
+            end(process)
         if process.returncode:
             raise RuntimeError(f"{self._entry.name} has failed; see above")
         return json.loads(said.splitlines()[-1])
@@ -114,9 +115,9 @@ def cpu_s(processes: Sequence["subprocess.Popen[str]"]) -> float:
 
 def end(process: "subprocess.Popen[str]") -> None:
     """Kill a process of ours with all that it has started."""
-    with suppress(ProcessLookupError):
+    if process.poll() is None:
         os.killpg(process.pid, signal.SIGKILL)
-    process.wait()
+        process.wait()
 
 
 class Places:
