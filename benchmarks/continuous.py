@@ -8,6 +8,7 @@ from typing import Any
 from benchmarks import support
 from benchmarks.support import Figures
 from durably import JobContext, JobQueueService, NewJob
+from durably.cli.signals import run
 
 PENDING = 4_000
 """So many jobs the feeder keeps waiting."""
@@ -74,7 +75,7 @@ def work(url: str, done: "Synchronized[int]", stop: "Synchronized[int]") -> None
             while not stop.value:
                 await asyncio.sleep(0.01)
 
-    support.run(main())
+    run(main())
 
 
 def feed(url: str, done: "Synchronized[int]", stop: "Synchronized[int]") -> None:
@@ -90,4 +91,4 @@ def feed(url: str, done: "Synchronized[int]", stop: "Synchronized[int]") -> None
                 else:
                     await asyncio.sleep(0.002)
 
-    support.run(main())
+    run(main())

@@ -7,6 +7,7 @@ from multiprocessing.connection import Connection
 from benchmarks import support
 from benchmarks.support import Figures
 from durably import JobContext, JobQueueService
+from durably.cli.signals import run
 
 PAUSE_S = 0.01
 
@@ -68,4 +69,4 @@ def _work(url: str, jobs: int, to: "Connection[object, object]") -> None:
             await enough.wait()
             to.send(waits)
 
-    support.run(main())
+    run(main())

@@ -18,12 +18,13 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from tests.postgres import binaries, running_server
 
 import durably
 from durably import JobQueueService, NewJob
+from durably.cli.signals import run
 
 ROOT = Path(__file__).parent.parent
 RESULTS = ROOT / "benchmarks" / "results"
@@ -36,7 +37,6 @@ Measure = Callable[[str], Coroutine[Any, Any, Figures]]
 """Measures the empty store of a URL."""
 Summary = dict[str, Any]
 """Median, min, max, n and every value."""
-_T = TypeVar("_T")
 
 processes = multiprocessing.get_context("forkserver")
 """Where measurements and their workers run: each in a process that begins with imports only."""
@@ -100,16 +100,6 @@ def _afresh(measure: Measure, url: Callable[[Path], str]) -> Figures:
 
 def _child(sender: Any, measure: Measure, url: str) -> None:
     sender.send(run(measure(url)))
-
-
-def run(main: Coroutine[Any, Any, _T]) -> _T:
-    """Run *main* on the event loop that `durably worker` uses: uvloop where it is installed."""
-    try:
-        from uvloop import new_event_loop
-    except ImportError:
-        return asyncio.run(main)
-    with asyncio.Runner(loop_factory=new_event_loop) as runner:
-        return runner.run(main)
 
 
 def end_in_good_order() -> None:

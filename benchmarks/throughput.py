@@ -8,6 +8,7 @@ from typing import Any
 from benchmarks import support
 from benchmarks.support import Figures
 from durably import JobContext, JobQueueService
+from durably.cli.signals import run
 
 CONCURRENCY = 64
 
@@ -92,4 +93,4 @@ def _work(url: str, counted: Any, at: int, begin: Barrier, end: Barrier) -> None
             await queue.start_processing()
             await asyncio.to_thread(end.wait)
 
-    support.run(main())
+    run(main())

@@ -1,9 +1,11 @@
 """Durably, on each of its stores."""
 
 import asyncio
+import sys
 
 from benchmarks.peers.protocol import Handle, Payload, Peer
 from durably import JobContext, JobQueueService, NewJob
+from durably.cli.signals import SWITCH_INTERVAL_S
 
 
 class Durably(Peer):
@@ -22,7 +24,8 @@ class Durably(Peer):
             pass
 
     async def open(self) -> None:
-        """See `Peer.open`."""
+        """As `durably worker` does."""
+        sys.setswitchinterval(SWITCH_INTERVAL_S)
         await self._queue.__aenter__()
 
     async def close(self) -> None:
