@@ -9,7 +9,7 @@ import pytest
 from tests.postgres import binaries
 
 ROOT = Path(__file__).parent.parent.parent
-STORM_S = 50
+STORM_S = 60
 LONGEST_S = 300
 
 
