@@ -16,16 +16,21 @@ from durably.stores.postgres.store import PostgresStore
 from durably.testing import VirtualClock
 from durably.testing.conformance.support import (
     LEASE_S,
+    EndOf,
     add,
     changes,
+    check_counts,
     completed,
     draft,
     event,
+    failed,
     info,
     look,
     put,
     report,
+    retried,
     returned,
+    snoozed,
     take,
     take_one,
 )
@@ -416,3 +421,30 @@ async def test_without_upgrade_a_store_must_be_complete(postgres_url: str) -> No
     await database.upgrade(postgres_url)
     await store.open()
     await store.close()
+
+
+@pytest.mark.parametrize("end", [snoozed, retried, failed, returned])
+async def test_the_ends_of_many_attempts_take_few_statements(
+    store: PostgresStore, clock: VirtualClock, end: EndOf, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A hundred are read together and written together, not one after the other."""
+    worker = await store.register(info())
+    await store.enqueue([draft(max_attempts=9) for _ in range(100)])
+    leases = [c.lease for c in await take(store, worker, start=100)]
+    statements: list[str] = []
+    fetch, run = Session._fetch, Session._run
+
+    async def fetching(session: Session, sql: str, *arguments: Any) -> Any:
+        statements.append(sql)
+        return await fetch(session, sql, *arguments)
+
+    async def running(session: Session, sql: str, *arguments: Any) -> Any:
+        statements.append(sql)
+        return await run(session, sql, *arguments)
+
+    monkeypatch.setattr(Session, "_fetch", fetching)
+    monkeypatch.setattr(Session, "_run", running)
+    await report(store, worker, *(end(lease) for lease in leases))
+
+    assert 0 < len(statements) < 20
+    await check_counts(store, clock)

@@ -326,8 +326,9 @@ class Session:
         refused: dict[int, Refusal] = {}
         for changing, group in groupby(enumerate(outcomes), lambda item: bool(item[1].changes)):
             left = list(group)
-            if not changing:
-                left = await self._without_completed(left)
+            # Of two reports on one job the first decides, so that only single ones can go ahead.
+            if not changing and len({o.lease.job_id for _, o in left}) == len(left):
+                left = await self._without_owned(await self._without_completed(left))
             # One by one: what one of them changes, the next must see.
             for position, outcome in left:
                 refusal = await self.record_one(outcome)
@@ -340,9 +341,7 @@ class Session:
     ) -> list[tuple[int, Outcome]]:
         """Complete what can be at once; what is left."""
         plain = [outcome for _, outcome in outcomes if _is_plain(outcome)]
-        # Of two reports on one job the first decides, so that only single ones can go ahead.
-        single = len({outcome.lease.job_id for _, outcome in outcomes}) == len(outcomes)
-        if not plain or not single:
+        if not plain:
             return outcomes
         done = await self._complete(plain, by="jobs.ctid = place")
         # Who has written to its row since the claim has moved it.
@@ -350,6 +349,21 @@ class Session:
         if moved:
             done |= await self._complete(moved, by="jobs.id = job")
         return [(i, o) for i, o in outcomes if not (_is_plain(o) and o.lease.job_id in done)]
+
+    async def _without_owned(
+        self, outcomes: list[tuple[int, Outcome]]
+    ) -> list[tuple[int, Outcome]]:
+        """Record the ends under a valid lease, with one reading and one writing; what is left."""
+        if len(outcomes) < 2:
+            return outcomes
+        given = {outcome.lease.job_id: outcome for _, outcome in outcomes}
+        records = await self.load("id = ANY($1::text[]) ORDER BY id FOR UPDATE", list(given))
+        owned = {r.id: r for r in records if transitions.owns(r, given[r.id].lease.token)}
+        await self._transition(
+            owned.values(),
+            lambda record: transitions.record_outcome(record, given[record.id], self.now),
+        )
+        return [(i, o) for i, o in outcomes if o.lease.job_id not in owned]
 
     async def _complete(self, outcomes: Sequence[Outcome], *, by: str) -> set[str]:
         """Complete those whose lease is valid and that are found, all in one statement; which."""
