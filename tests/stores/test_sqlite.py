@@ -15,8 +15,10 @@ from durably.testing import VirtualClock, capture
 from durably.testing.conformance.support import (
     LEASE_S,
     add,
+    cancelled,
     changes,
     check_counts,
+    claim_of,
     completed,
     draft,
     event,
@@ -434,3 +436,68 @@ async def test_after_a_boot_tokens_go_on_beyond_any_that_a_power_cut_undid(
 
     assert second.token == first.token + 1
     assert third.token > second.token + 100_000
+
+
+@pytest.fixture
+async def statements(store: SQLiteStore) -> list[str]:
+    """What the store's connections are asked from now on."""
+    asked: list[str] = []
+    for connection in (store._writer._connection, store._reader):
+        connection.set_trace_callback(asked.append)
+    return asked
+
+
+async def test_an_idle_worker_asks_for_next_to_nothing(
+    store: SQLiteStore, clock: VirtualClock, statements: list[str]
+) -> None:
+    """After a look that found nothing, looks and rescues ask only whether anybody has written."""
+    worker = await store.register(info())
+    await add(store, "later", delay=3600)
+    for _ in range(2):
+        assert await take(store, worker) == []
+        await store.rescue(worker)
+    statements.clear()
+    for _ in range(2):
+        await clock.advance(1)
+        assert await take(store, worker) == []
+        await store.rescue(worker)
+
+    assert statements == ["PRAGMA data_version"] * 2
+
+
+@pytest.mark.parametrize("who", ["itself", "another process"])
+async def test_a_quiet_worker_finds_what_has_been_written(
+    store: SQLiteStore, other: SQLiteStore, clock: VirtualClock, who: str
+) -> None:
+    """New jobs, due jobs, paused queues, requests to cancel, the end of its registration."""
+    writer = store if who == "itself" else other
+    worker = await store.register(info())
+    for _ in range(2):
+        assert await take(store, worker) == []
+    await add(writer)
+    lease = await take_one(store, worker)
+    for _ in range(2):
+        assert await take(store, worker) == []
+    await writer.cancel(lease.job_id)
+    assert (await store.exchange(worker, claim=claim_of())).cancel == (lease.job_id,)
+    await report(store, worker, cancelled(lease))
+
+    later = await add(writer, delay=10)
+    assert (await store.exchange(worker, claim=claim_of())).due_in_s == 10
+    await clock.advance(4)
+    assert (await store.exchange(worker, claim=claim_of())).due_in_s == 6
+    await clock.advance(6)
+    assert (await take_one(store, worker)).job_id == later.id
+
+    await writer.resign(worker)
+    assert (await store.exchange(worker, claim=claim_of())).lost
+
+
+async def test_a_quiet_worker_looks_for_the_types_it_can_run(store: SQLiteStore) -> None:
+    """That it found nothing for one type says nothing of another."""
+    worker = await store.register(info())
+    job = await add(store, "a")
+    for _ in range(2):
+        assert await take(store, worker, "b") == []
+
+    assert (await take_one(store, worker, "a")).job_id == job.id

@@ -176,6 +176,8 @@ class Seen(NamedTuple):
     name: str
     """Of the worker."""
     expires_us: int
+    due_at: int | None
+    """When the next scheduled job becomes ready; None: none is scheduled."""
     due_in_s: float | None
     """See `Session.due_in`."""
     paused: frozenset[str]
@@ -414,10 +416,16 @@ class Session:
         return Seen(
             name=f"{name}:{worker}",
             expires_us=expires_us,
+            due_at=due_at,
             due_in_s=self._until(due_at),
             paused=frozenset(msgspec.json.decode(paused)),
             cancel=tuple(msgspec.json.decode(cancel)),
         )
+
+    def version(self) -> int:
+        """Another number once another connection, of whichever process, has written to the file."""
+        (version,) = self._run("PRAGMA data_version").fetchone()
+        return int(version)
 
     def heads(self, claim: Claim, paused: Collection[str]) -> list[Candidate]:
         """The candidates of every lane this worker can run, in order."""

@@ -14,7 +14,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, asynccontextmanager, closing
 from functools import partial
-from typing import Any, TypeVar, overload
+from typing import Any, NamedTuple, TypeVar, overload
 
 import msgspec
 
@@ -62,6 +62,39 @@ _Enqueue = tuple[Sequence[Draft], "asyncio.Future[list[Job]]"]
 _PAST_ALL_IDS = 2**63 - 1
 
 
+class _Quiet(NamedTuple):
+    """A look that found nothing to do. It would find the same until somebody writes."""
+
+    version: tuple[int, int]
+    """Of the file and of our own writer."""
+    claim: Claim | None
+    """What it looked for."""
+    due_at: int | None
+    """When a scheduled job becomes ready, on the wall clock."""
+    cancel: tuple[str, ...]
+
+    def holds(self, version: tuple[int, int], claim: Claim | None, now: int) -> bool:
+        """Whether another look would find the same."""
+        due = self.due_at is not None and self.due_at <= now
+        return version == self.version and claim == self.claim and not due
+
+    def answer(self, now: int) -> Exchanged:
+        """What to say at *now*."""
+        due_in = None if self.due_at is None else (self.due_at - now) / 1e6
+        return Exchanged(due_in_s=due_in, cancel=self.cancel)
+
+
+class _Workers(NamedTuple):
+    """The registrations, as they were read after a look."""
+
+    version: tuple[int, int] | None
+    rows: list[WorkerRow]
+
+
+_JUST_LOOKED_S = 1.5
+"""So long what a look found of the file's version is taken to hold."""
+
+
 class SQLiteStore:
     """Durable on one file, for any number of processes of one machine.
 
@@ -84,6 +117,11 @@ class SQLiteStore:
         self._gathering = False
         self._has_news = False
         """Whether jobs of this process have become ready that no claim has looked for."""
+        self._quiet: dict[int, _Quiet] = {}
+        """By worker."""
+        self._looked: tuple[tuple[int, int], float] | None = None
+        """The version that the last look met, and when that was."""
+        self._workers = _Workers(None, [])
         self._leases: dict[int, int] = {}
         self._blocks = Blocks()
         # Each service has a heartbeat's thread, and `flock` knows no threads.
@@ -278,12 +316,20 @@ class SQLiteStore:
         def peek(session: Session) -> bool:
             """Whether there is anything to write; else what to answer."""
             nonlocal idle
-            seen = session.look(worker)
-            if seen is None:
-                idle = Exchanged(lost=True)
-                return False
-            idle = Exchanged(due_in_s=seen.due_in_s, cancel=seen.cancel)
-            return seen.due_in_s == 0 or bool(claim and session.heads(claim, seen.paused))
+            version = session.version(), self._writer.written
+            self._looked = version, self._clock.monotonic()
+            quiet = self._quiet.get(worker)
+            if quiet is None or not quiet.holds(version, claim, session.now):
+                seen = session.look(worker)
+                if seen is None:
+                    idle = Exchanged(lost=True)
+                    return False
+                if seen.due_in_s == 0 or (claim and session.heads(claim, seen.paused)):
+                    return True
+                quiet = _Quiet(version, claim, seen.due_at, seen.cancel)
+                self._quiet[worker] = quiet
+            idle = quiet.answer(session.now)
+            return False
 
         news, self._has_news = self._has_news, False
         must_write = outcomes or started or held is not None or activity is not None
@@ -383,11 +429,8 @@ class SQLiteStore:
 
     async def rescue(self, worker: int | None = None) -> Rescued:
         """See `Store.rescue`."""
-        dead = await self._read(
-            lambda session: [
-                row for row in session.worker_rows() if row.id != worker and self._is_dead(row)
-            ]
-        )
+        rows = await self._worker_rows()
+        dead = [row for row in rows if row.id != worker and self._is_dead(row)]
         names, states = [], Counter[int]()
         for row in dead:
             rescued = await self._write(partial(self._rescue, row))
@@ -401,6 +444,18 @@ class SQLiteStore:
             ready=states[State.READY],
             final=states[State.FAILED] + states[State.CANCELLED],
         )
+
+    async def _worker_rows(self) -> list[WorkerRow]:
+        """The registrations: those read before, when a look has just found that nobody has written."""
+        version = None
+        if self._looked and self._clock.monotonic() - self._looked[1] <= _JUST_LOOKED_S:
+            version = self._looked[0]
+            if version[1] != self._writer.written:
+                version = None
+        if version is None or version != self._workers.version:
+            rows = await self._read(lambda session: list(session.worker_rows()))
+            self._workers = _Workers(version, rows)
+        return self._workers.rows
 
     def _is_dead(self, row: WorkerRow) -> bool:
         now = int(self._clock.monotonic() * 1e6)
@@ -428,6 +483,7 @@ class SQLiteStore:
             await self._write(operation)
         finally:
             self._liveness.drop(worker)
+            self._quiet.pop(worker, None)
 
     # Records and events
 

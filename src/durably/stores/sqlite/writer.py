@@ -69,6 +69,8 @@ class Writer:
         self._wal = path.with_name(path.name + "-wal")
         self._wal_bytes = _CHECKPOINT_BYTES
         self._commits = 0
+        self.written = 0
+        """So many transactions. The file's `Session.version` tells only of other connections."""
         self._turnstile = Turnstile(folder)
         self._queue: queue.SimpleQueue[_Work | None] = queue.SimpleQueue()
         self._closed = False
@@ -190,6 +192,7 @@ class Writer:
             if effects.ready or effects.control:
                 ports = session.wake_ports() - self.own_ports
             self._file.commit(self._connection)
+            self.written += 1
         except BaseException:
             if self._connection.in_transaction:
                 run("ROLLBACK")
