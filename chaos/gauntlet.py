@@ -7,7 +7,6 @@ test catches within a minute is a hole in the tests, and the exit code is 1.
 import argparse
 import os
 import re
-import shutil
 import subprocess
 import sys
 import tempfile
@@ -15,9 +14,9 @@ import time
 from pathlib import Path
 from typing import NamedTuple
 
-ROOT = Path(__file__).parent.parent
+from chaos.copies import copy_project
+
 LONGEST_S = 60.0
-_COPIED = ("src", "tests", "chaos", "conftest.py", "pyproject.toml")
 
 
 class Edit(NamedTuple):
@@ -272,12 +271,7 @@ def run(bug: Bug) -> Caught:
     """Put *bug* into a copy and run its tests."""
     with tempfile.TemporaryDirectory(prefix="durably-gauntlet-") as folder:
         copy = Path(folder)
-        for name in _COPIED:
-            source = ROOT / name
-            if source.is_dir():
-                shutil.copytree(source, copy / name, ignore=shutil.ignore_patterns("__pycache__"))
-            else:
-                shutil.copy(source, copy / name)
+        copy_project(copy)
         for edit in bug.edits:
             apply(copy, edit)
         started = time.monotonic()

@@ -22,12 +22,12 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from queue import SimpleQueue
 
+from chaos.copies import copy_project
 from chaos.coverage_map import HANGS_S, PARTS, ROOT, CoverageMap
 from chaos.mutants import Mutant, mutants_of
 from chaos.verdicts import Verdict, killed_before, plain, summary
 
 MAP = ROOT / ".mutation.json"
-_COPIED = ("src", "tests", "chaos", "pyproject.toml")
 _TESTS = tuple(f"tests/{name}" for name in ("unit", "stores", "engine", "faults", "simulation"))
 _LEFT_OUT = ("__init__.py", "errors.py")
 _AS_COMPILED = {"PYTHONDONTWRITEBYTECODE": "1"}
@@ -52,18 +52,6 @@ def draw(size: int, seed: int, only: str = "") -> tuple[list[Mutant], int]:
         if mutant.compiles():
             sample.append(mutant)
     return sample, len(every)
-
-
-def copy_project(folder: Path) -> None:
-    """With what the tests need, and nothing compiled."""
-    folder.mkdir(exist_ok=True)
-    folder.parent.chmod(0o755)  # PostgreSQL runs as another user and has its data within
-    for name in _COPIED:
-        source = ROOT / name
-        if source.is_dir():
-            shutil.copytree(source, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
-        else:
-            shutil.copy(source, folder / name)
 
 
 def pytest(folder: Path, *options: str, **environment: str) -> tuple[int, str]:
@@ -101,6 +89,7 @@ def _stop_servers(folder: Path) -> None:
 def record() -> None:
     """Write the map."""
     with tempfile.TemporaryDirectory(prefix="durably-mutation-") as name:
+        Path(name).chmod(0o755)  # PostgreSQL runs as another user and has its data within
         copy = Path(name, "copy")
         copy_project(copy)
         code, output = pytest(copy, "-p", "chaos.coverage_map", *_TESTS, COVERAGE_MAP=str(MAP))
@@ -137,6 +126,7 @@ def run(sample: list[Mutant], recorded: CoverageMap, budget: float, jobs: int) -
     """Judge each; a copy of the project a job."""
     free: SimpleQueue[Path] = SimpleQueue()
     with tempfile.TemporaryDirectory(prefix="durably-mutation-") as name:
+        Path(name).chmod(0o755)  # PostgreSQL runs as another user and has its data within
         for job in range(jobs):
             copy_project(Path(name, str(job)))
             free.put(Path(name, str(job)))

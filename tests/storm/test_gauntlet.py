@@ -4,7 +4,8 @@ import shutil
 from pathlib import Path
 
 import pytest
-from chaos.gauntlet import BUGS, ROOT, Bug, Edit, apply
+from chaos.copies import ROOT
+from chaos.gauntlet import BUGS, Bug, Edit, apply
 
 
 @pytest.mark.parametrize("bug", BUGS, ids=lambda bug: bug.name)

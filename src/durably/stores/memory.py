@@ -18,7 +18,7 @@ from typing import Any, NoReturn
 import msgspec
 
 from durably.domain import transitions
-from durably.domain.claiming import Candidate, Claim, Lane, choose, rank_of
+from durably.domain.claiming import Candidate, Claim, Lane, candidate, choose
 from durably.domain.clock import Clock, SystemClock
 from durably.domain.errors import (
     JobNotFoundError,
@@ -649,7 +649,6 @@ class MemoryStore:
     ) -> Iterator[Candidate]:
         """A lane's jobs in order. Entries of jobs that have moved on are dropped when met."""
         places = self._lanes.get((lane.queue, lane.type, suspect, priority))
-        worth = rank_of(priority, 0, aging_s)
         while places:
             ready_at, seq = places[0]
             record = self._jobs.get(seq)
@@ -659,8 +658,7 @@ class MemoryStore:
                 and record.ready_at == ready_at
                 and record.suspect is suspect
             ):
-                rank = worth if aging_s is None else ready_at + worth
-                yield Candidate(rank, ready_at, seq, number, suspect)
+                yield candidate(priority, ready_at, seq, number, suspect=suspect, aging_s=aging_s)
                 if record.state == State.READY:
                     return  # not taken: neither will those behind it be
             heapq.heappop(places)

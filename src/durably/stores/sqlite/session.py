@@ -283,7 +283,9 @@ class Session:
         outcomes, untold, completions = reports
         if untold and self._complete_untold(outcomes, untold):
             return refused
-        if completions is not None and self._complete(outcomes, completions):
+        if completions is not None:
+            if not self._complete(outcomes, completions):
+                self._record_some(list(enumerate(outcomes)), refused)
             return refused
         for changing, group in groupby(enumerate(outcomes), lambda item: bool(item[1].changes)):
             if changing:
