@@ -9,14 +9,14 @@ Rules that hold for all of them:
 - Errors are those of `durably.domain.errors`; drivers' own never come through.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from enum import StrEnum
 from typing import Any, Protocol, TypeAlias
 
 import msgspec
 
-from durably.domain.claiming import Claim
+from durably.domain.claiming import Candidate, Claim, Lane
 from durably.domain.errors import DurablyError, LeaseLostError, VersionConflictError
 from durably.domain.job import FIELDS, Draft, Job, JobRecord, JobStatus, Progress
 from durably.domain.outcome import NO_CHANGES, Changes, Event, Lease, Outcome, Record
@@ -139,6 +139,25 @@ class Counted(msgspec.Struct, frozen=True):
     type: str
     state: int
     count: int
+
+
+class Oldest(msgspec.Struct, frozen=True):
+    """Since when the job of a queue and type that has been ready longest has been so."""
+
+    queue: str
+    type: str
+    ready_at_us: int
+
+
+def oldest_of(lanes: Sequence[Lane], heads: Iterable[Candidate]) -> tuple[Oldest, ...]:
+    """The longest ready among the *heads* of each of *lanes*, in the order of these."""
+    first: dict[int, int] = {}
+    for head in heads:
+        first[head.lane] = min(head.ready_at, first.get(head.lane, head.ready_at))
+    return tuple(
+        Oldest(lanes[lane].queue, lanes[lane].type, ready_at)
+        for lane, ready_at in sorted(first.items())
+    )
 
 
 class StoreStats(msgspec.Struct, frozen=True, kw_only=True):
@@ -409,6 +428,14 @@ class Store(Protocol):
 
     async def stats(self) -> StoreStats:
         """Maintained figures; scheduled jobs whose time has come are counted as ready."""
+        ...
+
+    async def oldest_ready(self) -> tuple[Oldest, ...]:
+        """Since when jobs wait, for each queue and type that has ready ones, by these two.
+
+        Read from the heads of the lanes. Scheduled jobs whose time has come are ready; paused
+        queues are not left out.
+        """
         ...
 
     async def workers(self) -> list[WorkerState]:

@@ -9,12 +9,14 @@ from tests.engine.support import happened, until
 from durably import (
     Cancel,
     JobContext,
+    JobPriority,
     JobQueueService,
     NewJob,
     QueueStats,
     Snooze,
 )
-from durably.store import Store
+from durably.domain.clock import to_us
+from durably.store import Oldest, Store
 
 
 async def nothing(job: JobContext) -> None: ...
@@ -46,6 +48,19 @@ async def test_an_empty_store_has_zeros(queue: JobQueueService) -> None:
         late_outcomes=0,
         unhandled_types=(),
     )
+
+
+async def test_it_is_known_since_when_jobs_wait(queue: JobQueueService) -> None:
+    """The first of each queue and type, whether a handler is known or not; none for what has run."""
+    queue.register_handler("done", nothing)
+    await queue.start_processing()
+    await queue.wait((await queue.add_job("done")).id, timeout=5)
+    first = await queue.add_job("unknown")
+    await queue.add_job("unknown", priority=JobPriority.HIGH)
+    await queue.add_job("unknown", delay=60, queue="other")
+
+    since = (Oldest("default", "unknown", to_us(first.created_at)),)
+    assert await queue.oldest_ready() == since
 
 
 async def test_every_status_is_counted(queue: JobQueueService) -> None:

@@ -27,7 +27,7 @@ from durably.engine.role import Role
 from durably.engine.stats import QueueStats, queue_stats
 from durably.engine.tasks import Task, TaskDecorator
 from durably.engine.worker import Worker
-from durably.store import Notice, NoticeKind, Store, WorkerState
+from durably.store import Notice, NoticeKind, Oldest, Store, WorkerState
 from durably.stores import open_store
 
 PRUNE_INTERVAL_S = 60.0
@@ -392,6 +392,15 @@ class JobQueueService:
         figures = await self._store.stats()
         types = [handler.type for handler in self._handlers.all()]
         return queue_stats(figures, types, await self._store.workers())
+
+    async def oldest_ready(self) -> tuple[Oldest, ...]:
+        """Since when jobs have been ready: the oldest of each queue and type that has any.
+
+        Sorted by queue, then type; times are microseconds since 1970 (UTC). Jobs of paused queues
+        and of types without a handler are among them; what is leased or not yet due is not.
+        """
+        await self._catch_up()
+        return await self._store.oldest_ready()
 
     @property
     def worker_id(self) -> int | None:

@@ -10,7 +10,7 @@ import itertools
 import threading
 from bisect import bisect_right
 from collections import Counter, defaultdict
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any, NoReturn
@@ -58,6 +58,7 @@ from durably.store import (
     Exchanged,
     Notice,
     NoticeKind,
+    Oldest,
     Part,
     Refusal,
     Rescued,
@@ -66,6 +67,7 @@ from durably.store import (
     Transaction,
     WorkerInfo,
     WorkerState,
+    oldest_of,
     refusal_error,
 )
 from durably.stores.blocks import Blocks
@@ -483,6 +485,16 @@ class MemoryStore:
                 late_outcomes=self._late_outcomes,
             )
 
+    async def oldest_ready(self) -> tuple[Oldest, ...]:
+        """See `Store.oldest_ready`."""
+        with self._transaction(writing=False) as now:
+            self._stage(now)
+            ready = sorted(
+                key[:2] for key, n in self._counts.items() if n and key[2] == State.READY
+            )
+            lanes = tuple(Lane(queue, kind, 1) for queue, kind in ready)
+            return oldest_of(lanes, self._candidates(Claim(lanes=lanes, start=1), paused=()))
+
     async def workers(self) -> list[WorkerState]:
         """See `Store.workers`."""
         self._check_open()
@@ -622,7 +634,7 @@ class MemoryStore:
     def _claim(self, worker: int, me: _Worker, claim: Claim, now: int) -> tuple[Claimed, ...]:
         token, name = next(self._token), f"{me.name}:{worker}"
         claimed: list[Claimed] = []
-        for seq, start in choose(self._candidates(claim), claim):
+        for seq, start in choose(self._candidates(claim, self._paused), claim):
             record = self._jobs[seq]
             self._change(record, transitions.claim, token, worker, name, now, start)
             me.held[seq] = record
@@ -632,13 +644,13 @@ class MemoryStore:
             me.expires = max(me.expires, self._clock.monotonic() + me.info.lease_s)
         return tuple(claimed)
 
-    def _candidates(self, claim: Claim) -> Iterator[Candidate]:
+    def _candidates(self, claim: Claim, paused: Collection[str]) -> Iterator[Candidate]:
         """Merge the lanes by their heads."""
         return heapq.merge(
             *(
                 self._lane(lane, number, suspect, priority, claim.aging_s)
                 for number, lane in enumerate(claim.lanes)
-                if lane.queue not in self._paused
+                if lane.queue not in paused
                 for suspect in ((False, True) if claim.suspects else (False,))
                 for priority in JobPriority
             )

@@ -16,6 +16,7 @@ from durably.store import (
     Activity,
     Exchanged,
     Notice,
+    Oldest,
     Part,
     Rescued,
     Row,
@@ -334,6 +335,10 @@ class FaultyStore:
     async def stats(self) -> StoreStats:
         """See `Store.stats`."""
         return await self._repeatable("stats", self.store.stats)
+
+    async def oldest_ready(self) -> tuple[Oldest, ...]:
+        """See `Store.oldest_ready`."""
+        return await self._repeatable("oldest_ready", self.store.oldest_ready)
 
     async def workers(self) -> list[WorkerState]:
         """See `Store.workers`."""

@@ -33,10 +33,12 @@ from durably.store import (
     Activity,
     Claimed,
     Counted,
+    Oldest,
     Part,
     Refusal,
     Row,
     StoreStats,
+    oldest_of,
 )
 from durably.stores.postgres.database import Connection, rows_of
 from durably.stores.postgres.frontier import Frontier
@@ -898,6 +900,18 @@ class Session:
             activity=tuple(msgspec.json.decode(row[0], type=Activity) for row in windows),
             late_outcomes=await self.number("late_outcomes"),
         )
+
+    async def oldest_ready(self) -> tuple[Oldest, ...]:
+        """See `Store.oldest_ready`."""
+        ready = await self._fetch(
+            "SELECT queue, type FROM @counts WHERE state = 1 GROUP BY 1, 2 HAVING sum(count) > 0"
+            " ORDER BY 1, 2"
+        )
+        lanes = tuple(Lane(queue, kind, 1) for queue, kind in ready)
+        self._frontier.start()
+        heads = await self.heads(Claim(lanes=lanes, start=1), frozenset(), lock=False)
+        self._frontier.end()
+        return oldest_of(lanes, heads)
 
     async def find(
         self,

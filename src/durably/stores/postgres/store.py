@@ -30,6 +30,7 @@ from durably.store import (
     Exchanged,
     Notice,
     NoticeKind,
+    Oldest,
     Part,
     Rescued,
     Row,
@@ -619,9 +620,18 @@ class PostgresStore:
 
     async def stats(self) -> StoreStats:
         """See `Store.stats`."""
+        await self._stage_due()
+        return await self._read(lambda session: session.stats(), timed=True)
+
+    async def oldest_ready(self) -> tuple[Oldest, ...]:
+        """See `Store.oldest_ready`."""
+        await self._stage_due()
+        return await self._read(lambda session: session.oldest_ready(), timed=True)
+
+    async def _stage_due(self) -> None:
+        """Make due jobs ready, for figures; not where that would wait for its own block."""
         if not self._blocks.around and await self._read(Session.due_in, timed=True) == 0:
             await self._write(Session.stage)
-        return await self._read(lambda session: session.stats(), timed=True)
 
     async def workers(self) -> list[WorkerState]:
         """See `Store.workers`."""

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple, TypeAlias, TypeVar
 import msgspec
 
 from durably.domain import transitions
-from durably.domain.claiming import Candidate, Claim, candidate, choose
+from durably.domain.claiming import Candidate, Claim, Lane, candidate, choose
 from durably.domain.errors import (
     JobNotFoundError,
     LeaseLostError,
@@ -32,10 +32,12 @@ from durably.store import (
     Activity,
     Claimed,
     Counted,
+    Oldest,
     Part,
     Refusal,
     Row,
     StoreStats,
+    oldest_of,
 )
 from durably.stores.sqlite.listing import listing
 
@@ -726,6 +728,14 @@ class Session:
             ),
             late_outcomes=self.number("late_outcomes"),
         )
+
+    def oldest_ready(self) -> tuple[Oldest, ...]:
+        """See `Store.oldest_ready`."""
+        ready = self._run(
+            "SELECT queue, type FROM durably_counts WHERE state = 1 AND count > 0 ORDER BY 1, 2"
+        )
+        lanes = tuple(Lane(queue, kind, 1) for queue, kind in ready.fetchall())
+        return oldest_of(lanes, self.heads(Claim(lanes=lanes, start=1), paused=()))
 
     def pause(self, queue: str, *, paused: bool) -> None:
         """Pause or resume a queue."""

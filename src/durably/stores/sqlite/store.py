@@ -29,6 +29,7 @@ from durably.store import (
     Exchanged,
     Notice,
     NoticeKind,
+    Oldest,
     Part,
     Rescued,
     Row,
@@ -615,9 +616,18 @@ class SQLiteStore:
 
     async def stats(self) -> StoreStats:
         """See `Store.stats`."""
+        await self._stage_due()
+        return await self._read(lambda session: session.stats())
+
+    async def oldest_ready(self) -> tuple[Oldest, ...]:
+        """See `Store.oldest_ready`."""
+        await self._stage_due()
+        return await self._read(lambda session: session.oldest_ready())
+
+    async def _stage_due(self) -> None:
+        """Make due jobs ready, for figures; not where that would wait for its own block."""
         if not self._blocks.around:
             await self._write(Session.stage, peek=Session.is_due)
-        return await self._read(lambda session: session.stats())
 
     async def workers(self) -> list[WorkerState]:
         """See `Store.workers`."""

@@ -5,10 +5,11 @@ from random import Random
 
 import pytest
 
+from durably.domain.clock import to_us
 from durably.domain.errors import JobNotFoundError, StoreClosedError
 from durably.domain.job import Job, JobPriority, JobStatus, State
 from durably.domain.outcome import Lease
-from durably.store import Notice, NoticeKind, Store
+from durably.store import Notice, NoticeKind, Oldest, Store
 from durably.testing.clock import VirtualClock
 from durably.testing.conformance.control import each_unknown_id
 from durably.testing.conformance.support import (
@@ -19,6 +20,7 @@ from durably.testing.conformance.support import (
     check_counts,
     claim_of,
     completed,
+    die,
     draft,
     everything,
     info,
@@ -27,6 +29,7 @@ from durably.testing.conformance.support import (
     renew,
     report,
     reserved,
+    retried,
     run_to,
     running,
     take_one,
@@ -178,6 +181,76 @@ class Reading:
             ("default", "b", State.RUNNING): 2,
         }
 
+    async def test_the_oldest_ready_job_is_known_by_queue_and_type(
+        self, store: Store, clock: VirtualClock
+    ) -> None:
+        """Whatever its priority; scheduled, leased and final jobs are none."""
+        first = await add(store, "b", priority=JobPriority.LOW)
+        worker, _ = await running(store, "a")
+        await clock.advance(1)
+        second = await add(store, "a", queue="p")
+        await add(store, "b", priority=JobPriority.CRITICAL)
+        await add(store, "c", delay=60)
+        await store.cancel((await add(store, "d")).id)
+        found = await store.oldest_ready()
+        await take_one(store, worker, "b", start=1)
+        later = await store.oldest_ready()
+        await take_one(store, worker, "b", start=1)
+
+        assert found == (
+            Oldest("default", "b", to_us(first.created_at)),
+            Oldest("p", "a", to_us(second.created_at)),
+        )
+        assert later == found
+        assert await store.oldest_ready() == found[1:]
+
+    async def test_what_has_become_ready_is_the_oldest_from_then(
+        self, store: Store, clock: VirtualClock
+    ) -> None:
+        """A delayed, retried, rescued or returned job; pausing its queue changes nothing."""
+        await add(store, delay=10)
+        await clock.advance(30)
+        due = clock.now_us() - 20_000_000
+        await add(store)
+        delayed = await store.oldest_ready()
+        worker = await store.register(info())
+        await report(store, worker, retried(await take_one(store, worker, start=1), 5))
+        await store.cancel((await take_one(store, worker, start=1)).job_id)
+        waiting = await store.oldest_ready()
+        await clock.advance(6)
+        await store.pause("default", paused=True)
+        again = await store.oldest_ready()
+        await store.pause("default", paused=False)
+        await take_one(store, worker, start=1)
+        none = await store.oldest_ready()
+        await die(store, clock)
+        died = clock.now_us()
+        rescued = await store.oldest_ready()
+        other = await store.register(info())
+        await take_one(store, other, start=1)
+        await clock.advance(1)
+        await store.resign(other)
+
+        assert delayed == (Oldest("default", "work", due),)
+        assert waiting == none == ()
+        assert again == (Oldest("default", "work", due + 25_000_000),)
+        assert rescued == await store.oldest_ready() == (Oldest("default", "work", died),)
+
+    async def test_the_oldest_ready_job_follows_every_change(
+        self, store: Store, clock: VirtualClock
+    ) -> None:
+        """After long random use there is one for each queue and type with ready jobs, no other."""
+        drive = Drive(store, clock, seed=11)
+        for _ in range(10):
+            for _ in range(20):
+                await drive.step()
+            oldest = await store.oldest_ready()
+            counts = (await store.stats()).counts
+            ready = sorted((c.queue, c.type) for c in counts if c.state == State.READY)
+
+            assert [(o.queue, o.type) for o in oldest] == ready
+            assert all(o.ready_at_us <= clock.now_us() for o in oldest)
+
     # Notices
 
     async def test_a_new_job_is_noticed(self, store: Store) -> None:
@@ -310,6 +383,7 @@ class Reading:
             lambda: store.get(lease.job_id),
             store.find,
             store.stats,
+            store.oldest_ready,
             store.workers,
         ]
         try:
