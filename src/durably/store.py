@@ -63,6 +63,8 @@ class WorkerInfo(msgspec.Struct, frozen=True, kw_only=True):
     types: tuple[str, ...]
     concurrency: int
     lease_s: float
+    limits: dict[str, int] = {}
+    """How many jobs of a type it runs at a time, for types that have a limit of their own."""
 
 
 class WorkerState(msgspec.Struct, frozen=True, kw_only=True):
@@ -74,6 +76,11 @@ class WorkerState(msgspec.Struct, frozen=True, kw_only=True):
     """Its process holds its lock (or, where there is none, its lease has not ended)."""
     held: int
     """Jobs it has claimed."""
+    renewed_ago_s: float | None
+    """Seconds since its lease was last renewed, which an idle worker does not do; None: it is of an
+    earlier start of the machine."""
+    memory_bytes: int | None
+    """What its process held of memory when it last renewed; None: it has not said."""
 
 
 class Claimed(msgspec.Struct, frozen=True, gc=False):
@@ -316,9 +323,10 @@ class Store(Protocol):
         """
         ...
 
-    def renew(self, worker: int) -> bool:
+    def renew(self, worker: int, memory_bytes: int | None = None) -> bool:
         """Extend the leases of all that the worker holds; False when it is registered no more.
 
+        *memory_bytes*, what its process holds of memory now, is kept for those who look.
         Blocking: called from the heartbeat's own thread, on a connection of its own.
         """
         ...

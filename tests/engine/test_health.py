@@ -109,10 +109,10 @@ class Stuck(MemoryStore):
         while self.hangs:
             await asyncio.sleep(0.001)
 
-    def renew(self, worker: int) -> bool:
+    def renew(self, worker: int, memory_bytes: int | None = None) -> bool:
         if not self.renews:
             raise StoreBusyError("locked")
-        return super().renew(worker)
+        return super().renew(worker, memory_bytes)
 
 
 async def test_a_worker_that_cannot_reach_its_store_is_not_well_until_it_can() -> None:

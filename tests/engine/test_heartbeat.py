@@ -2,12 +2,14 @@
 
 import logging
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
 from durably import SystemClock
 from durably.domain.clock import Ticker
 from durably.engine.heartbeat import Heartbeat
+from durably.engine.resident import resident_bytes
 from durably.stores.memory import MemoryStore
 
 
@@ -44,6 +46,7 @@ class Scene(MemoryStore):
         super().__init__()
         self.time = _Clock()
         self.renewed: list[float] = []
+        self.memory: int | None = None
         self.lost = 0
         self.watched = 0
         self.answer: Callable[[], bool] = lambda: True
@@ -55,8 +58,9 @@ class Scene(MemoryStore):
     def _look(self) -> None:
         self.watched += 1
 
-    def renew(self, worker: int) -> bool:
+    def renew(self, worker: int, memory_bytes: int | None = None) -> bool:
         assert worker == 7
+        self.memory = memory_bytes
         self.renewed.append(self.time.at)
         return self.answer()
 
@@ -87,6 +91,23 @@ def test_it_renews_after_a_third_of_the_lease(scene: Scene) -> None:
 
     assert scene.renewed == [103.4, 106.8]
     assert (scene.lost, scene.watched) == (0, 5)
+
+
+def test_it_says_how_much_memory_the_process_holds(scene: Scene) -> None:
+    """With each renewal, in bytes: more than a bare interpreter needs."""
+    scene.beat(104.0)
+
+    assert scene.memory is not None
+    assert 5_000_000 < scene.memory < 1_000_000_000_000
+
+
+def test_it_says_nothing_of_memory_where_the_system_does_not(tmp_path: Path) -> None:
+    """Without the kernel's file, or with another one in its place."""
+    strange = tmp_path / "statm"
+    strange.write_text("one\n")
+
+    assert resident_bytes(tmp_path / "none") is None
+    assert resident_bytes(strange) is None
 
 
 def test_it_rests_while_nothing_is_held(scene: Scene) -> None:

@@ -143,6 +143,17 @@ async def test_a_type_can_have_a_bound_of_its_own(url: str) -> None:
     assert 2 < free.most <= 6
 
 
+async def test_the_bounds_of_types_can_be_looked_at(url: str) -> None:
+    """A worker says them of itself; types without one are not among them."""
+    async with JobQueueService(url, concurrency=6) as queue:
+        queue.register_handler("limited", Meter(), max_concurrency=2)
+        queue.register_handler("free", Meter())
+        await queue.start_processing()
+        [worker] = await queue.workers()
+
+    assert worker.info.limits == {"limited": 2}
+
+
 async def test_a_bound_is_respected_while_earlier_ones_run(url: str) -> None:
     """Two slots, a type bound to one: the second job waits although a slot is free."""
     started: list[object] = []

@@ -5,6 +5,7 @@ import threading
 from collections.abc import Callable
 
 from durably.domain.clock import Clock
+from durably.engine.resident import resident_bytes
 from durably.store import Store
 
 _log = logging.getLogger("durably")
@@ -67,7 +68,7 @@ class Heartbeat:
             return
         self._asked_at = started
         try:
-            alive = self._store.renew(self._worker)
+            alive = self._store.renew(self._worker, resident_bytes())
         except Exception:  # noqa: BLE001  # whatever it is, the lease is running out
             _log.exception("worker %s could not renew its leases", self._worker)
             self._give_up_in_time()

@@ -545,6 +545,11 @@ class Worker:
             types=tuple(handler.type for handler in self._handlers.all()),
             concurrency=self._concurrency,
             lease_s=self._lease,
+            limits={
+                handler.type: handler.max_concurrency
+                for handler in self._handlers.all()
+                if handler.max_concurrency is not None
+            },
         )
 
     async def _register(self) -> None:

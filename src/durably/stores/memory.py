@@ -84,6 +84,7 @@ _Place = tuple[int, int]
 class _Worker:
     info: WorkerInfo
     expires: float
+    memory_bytes: int | None = None
     held: dict[int, JobRecord] = field(default_factory=dict)
 
     @property
@@ -242,12 +243,13 @@ class MemoryStore:
         if refused:
             raise refusal_error(refused[0], lease)
 
-    def renew(self, worker: int) -> bool:
+    def renew(self, worker: int, memory_bytes: int | None = None) -> bool:
         """See `Store.renew`."""
         with self._lock:
             me = self._workers.get(worker)
             if me is not None:
                 me.expires = self._clock.monotonic() + me.info.lease_s
+                me.memory_bytes = memory_bytes
             return me is not None
 
     async def rescue(self, worker: int | None = None) -> Rescued:
@@ -500,7 +502,14 @@ class MemoryStore:
         self._check_open()
         now = self._clock.monotonic()
         return [
-            WorkerState(id=i, info=w.info, alive=not w.held or w.expires > now, held=len(w.held))
+            WorkerState(
+                id=i,
+                info=w.info,
+                alive=not w.held or w.expires > now,
+                held=len(w.held),
+                renewed_ago_s=max(0.0, now - (w.expires - w.info.lease_s)),
+                memory_bytes=w.memory_bytes,
+            )
             for i, w in self._workers.items()
         ]
 

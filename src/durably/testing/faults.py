@@ -209,12 +209,12 @@ class FaultyStore:
                 await _let_others_overtake()
         self._after("complete", fault)
 
-    def renew(self, worker: int) -> bool:
+    def renew(self, worker: int, memory_bytes: int | None = None) -> bool:
         """See `Store.renew`."""
         fault = self._before("renew")
         if fault is Fault.DUPLICATE:
-            self.store.renew(worker)
-        alive = self.store.renew(worker)
+            self.store.renew(worker, memory_bytes)
+        alive = self.store.renew(worker, memory_bytes)
         self._after("renew", fault)
         return alive
 

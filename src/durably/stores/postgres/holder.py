@@ -122,14 +122,16 @@ class Holder:
                 "SELECT pg_advisory_unlock($1, $2)", self._address.lock_class, worker
             )
 
-    async def renew(self, worker: int) -> bool:
+    async def renew(self, worker: int, memory_bytes: int | None = None) -> bool:
         """Extend the lease of a worker; whether it is still registered."""
+        memory = "NULL" if memory_bytes is None else f"{memory_bytes:d}"
         async with self._turn, translating(self._address):
             await self._ready()
             # In one message: without a session of its own a statement of several is cut.
             status = await self._connection.execute(
                 f"UPDATE {self._address.schema}.workers"
-                f" SET expires_us = {self._now()} + lease_us WHERE id = {worker:d}",
+                f" SET expires_us = {self._now()} + lease_us, memory = {memory}"
+                f" WHERE id = {worker:d}",
                 timeout=_PATIENCE_S,
             )
             return rows_of(status) > 0

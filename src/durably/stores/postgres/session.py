@@ -143,7 +143,10 @@ class WorkerRow(NamedTuple):
     id: int
     name: str
     info: str
+    lease_us: int
     expires_us: int
+    memory: int | None
+    """Bytes, as of the last renewal."""
     held: int
     locks: bool
     """Whether it said that a session would hold its lock."""
@@ -841,7 +844,7 @@ class Session:
     async def worker_rows(self, worker: int | None = None) -> list[WorkerRow]:
         """Every registration, or one."""
         rows = await self._fetch(
-            "SELECT id, name, info, expires_us, (SELECT count(*) FROM @jobs"
+            "SELECT id, name, info, lease_us, expires_us, memory, (SELECT count(*) FROM @jobs"
             " WHERE jobs.worker = workers.id AND state IN (2, 3)), locks,"
             " EXISTS (SELECT FROM pg_locks WHERE locktype = 'advisory' AND granted"
             " AND classid = $1::bigint::oid AND objid = workers.id::oid AND objsubid = 2"

@@ -440,9 +440,9 @@ class PostgresStore:
             with contextlib.suppress(Exception):
                 await self._apart.release(connection)
 
-    def renew(self, worker: int) -> bool:
+    def renew(self, worker: int, memory_bytes: int | None = None) -> bool:
         """See `Store.renew`."""
-        return self._holder.call(self._holder.renew(worker))
+        return self._holder.call(self._holder.renew(worker, memory_bytes))
 
     async def rescue(self, worker: int | None = None) -> Rescued:
         """See `Store.rescue`."""
@@ -643,6 +643,8 @@ class PostgresStore:
                     info=msgspec.json.decode(row.info, type=WorkerInfo),
                     alive=not _is_dead(row, session.now),
                     held=row.held,
+                    renewed_ago_s=max(0, session.now - (row.expires_us - row.lease_us)) / 1e6,
+                    memory_bytes=row.memory,
                 )
                 for row in await session.worker_rows()
             ]

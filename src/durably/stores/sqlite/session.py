@@ -113,8 +113,8 @@ _encode = msgspec.json.Encoder().encode
 
 
 _WORKERS = (
-    "SELECT id, name, info, expires_us, boot, (SELECT count(*) FROM durably_jobs"
-    " WHERE worker = durably_workers.id AND state IN (2, 3)) FROM durably_workers"
+    "SELECT id, name, info, lease_us, expires_us, boot, (SELECT count(*) FROM durably_jobs"
+    " WHERE worker = durably_workers.id AND state IN (2, 3)), memory FROM durably_workers"
 )
 
 
@@ -166,10 +166,13 @@ class WorkerRow(NamedTuple):
     id: int
     name: str
     info: str
+    lease_us: int
     expires_us: int
     """On the monotonic clock of `boot`."""
     boot: str
     held: int
+    memory: int | None
+    """Bytes, as of the last renewal."""
 
 
 class Seen(NamedTuple):
@@ -672,6 +675,14 @@ class Session:
         """Change one column of a registration; whether it still exists."""
         changed = self._run(
             f"UPDATE durably_workers SET {column} = ? WHERE id = ?", (value, worker)
+        ).rowcount
+        return changed > 0
+
+    def renew(self, worker: int, expires_us: int, memory_bytes: int | None) -> bool:
+        """Extend a lease; whether the registration still exists."""
+        changed = self._run(
+            "UPDATE durably_workers SET expires_us = ?, memory = ? WHERE id = ?",
+            (expires_us, memory_bytes, worker),
         ).rowcount
         return changed > 0
 

@@ -413,14 +413,14 @@ class SQLiteStore:
             # The nudges of other processes go out with the next write or at their interval.
             self._writer.submit(lambda session: session.effects.add(effects), lambda *_: None)
 
-    def renew(self, worker: int) -> bool:
+    def renew(self, worker: int, memory_bytes: int | None = None) -> bool:
         """See `Store.renew`."""
         with database.translated(self.path), self._renewing, self._turnstile, traffic:
             self._renewer.execute("BEGIN IMMEDIATE")
             try:
                 session = Session(self._renewer, self._clock.now_us(), Effects())
                 ends = self._lease_end(self._leases.get(worker, 0))
-                alive = session.set_worker(worker, "expires_us", ends)
+                alive = session.renew(worker, ends, memory_bytes)
                 self._file.commit(self._renewer)
             except BaseException:
                 if self._renewer.in_transaction:
@@ -638,10 +638,17 @@ class SQLiteStore:
                     info=msgspec.json.decode(row.info, type=WorkerInfo),
                     alive=not self._is_dead(row),
                     held=row.held,
+                    renewed_ago_s=self._renewed_ago(row),
+                    memory_bytes=row.memory,
                 )
                 for row in session.worker_rows()
             ]
         )
+
+    def _renewed_ago(self, row: WorkerRow) -> float | None:
+        if row.boot != self._boot:
+            return None
+        return max(0.0, self._clock.monotonic() - (row.expires_us - row.lease_us) / 1e6)
 
     # Moving to another store
 

@@ -252,9 +252,9 @@ async def all_of_them(store: Store, times: int = 1) -> bool:
     )
 
 
-async def renew(store: Store, worker: int) -> bool:
+async def renew(store: Store, worker: int, memory_bytes: int | None = None) -> bool:
     """`Store.renew` as the heartbeat calls it: from another thread."""
-    return await asyncio.to_thread(store.renew, worker)
+    return await asyncio.to_thread(store.renew, worker, memory_bytes)
 
 
 async def die(store: Store, clock: VirtualClock, *alive: int) -> Rescued:

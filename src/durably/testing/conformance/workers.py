@@ -40,7 +40,15 @@ class Workers:
 
     async def test_a_registration_can_be_looked_at(self, store: Store) -> None:
         """Every worker is listed with what it said of itself and how many jobs it holds."""
-        said = info(host="h", pid=7, queues=("p", "q"), types=("a",), concurrency=3, lease_s=5.0)
+        said = info(
+            host="h",
+            pid=7,
+            queues=("p", "q"),
+            types=("a", "b"),
+            concurrency=3,
+            lease_s=5.0,
+            limits={"a": 2},
+        )
         idle = await store.register(info())
         busy = await store.register(said)
         await store.enqueue([draft(), draft()])
@@ -56,7 +64,7 @@ class Workers:
     async def test_a_worker_can_announce_itself_anew(self, store: Store) -> None:
         """New queues and types replace the old; for one that is gone nothing happens."""
         worker = await store.register(info())
-        changed = info(types=("a", "b"), queues=("q",))
+        changed = info(types=("a", "b"), queues=("q",), limits={"b": 1})
         await store.announce(worker, changed)
         await store.announce(worker + 1, changed)
         [state] = await store.workers()
@@ -159,6 +167,41 @@ class Workers:
         assert rescued.workers == ()
         assert [state.alive for state in await store.workers()] == [True]
         assert await take_ids(store, worker) == [job.id]
+
+    async def test_a_worker_says_when_it_renewed_and_how_large_it_is(
+        self, store: Store, clock: VirtualClock
+    ) -> None:
+        """To others: the seconds since, and the memory it gave then; nothing before the first."""
+        worker = await store.register(info())
+        [new] = await store.workers()
+        await clock.advance(3)
+        [waiting] = await store.workers()
+        await renew(store, worker, 123_456_789_012)
+        [renewed] = await store.workers()
+        await clock.advance(1.5)
+        [later] = await store.workers()
+        await renew(store, worker)
+        [silent] = await store.workers()
+
+        assert new.renewed_ago_s == pytest.approx(0, abs=1e-5)
+        assert waiting.renewed_ago_s == pytest.approx(3)
+        assert new.memory_bytes is waiting.memory_bytes is None
+        assert renewed.renewed_ago_s == pytest.approx(0, abs=1e-5)
+        assert later.renewed_ago_s == pytest.approx(1.5)
+        assert renewed.memory_bytes == later.memory_bytes == 123_456_789_012
+        assert silent.memory_bytes is None
+
+    async def test_a_claim_counts_as_a_renewal(self, store: Store, clock: VirtualClock) -> None:
+        """Of a worker that was idle for long; what it said of its memory stays."""
+        worker = await store.register(info())
+        await renew(store, worker, 7)
+        await clock.advance(3_600)
+        await add(store)
+        await take_one(store, worker)
+        [state] = await store.workers()
+
+        assert state.renewed_ago_s == pytest.approx(0, abs=1e-5)
+        assert state.memory_bytes == 7
 
     async def test_renewals_may_come_together(self, store: Store, clock: VirtualClock) -> None:
         """Heartbeats of several workers renew from their threads, beside any other operation."""

@@ -133,7 +133,8 @@ CREATE TABLE {s}.workers (
     info       text NOT NULL,
     lease_us   bigint NOT NULL,
     expires_us bigint NOT NULL,
-    locks      boolean NOT NULL -- whether a session holds a lock for as long as the worker lives
+    locks      boolean NOT NULL, -- whether a session holds a lock for as long as the worker lives
+    memory     bigint -- bytes its process held at the last renewal
 ) WITH (fillfactor = 50);
 
 CREATE TABLE {s}.paused (

@@ -79,7 +79,8 @@ CREATE TABLE durably_workers (
     lease_us   INTEGER NOT NULL,
     expires_us INTEGER NOT NULL, -- on the monotonic clock of the boot
     boot       TEXT NOT NULL,
-    wake_port  INTEGER NOT NULL
+    wake_port  INTEGER NOT NULL,
+    memory     INTEGER -- bytes its process held at the last renewal
 ) STRICT;
 
 CREATE TABLE durably_paused (
