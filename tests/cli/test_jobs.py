@@ -106,6 +106,7 @@ def test_show_prints_the_job_as_json(run: Run, jobs: Jobs) -> None:
     document = json.loads(run("jobs", "show", jobs["broken"], "--json").stdout)
     assert document["id"] == jobs["broken"]
     assert "Traceback" in document["errors"][0]["traceback"]
+    assert document["errors"][0]["started_at"] == document["processed_at"]
 
 
 @pytest.mark.parametrize("verb", ["show", "retry", "cancel", "explain"])

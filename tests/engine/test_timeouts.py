@@ -47,7 +47,7 @@ async def test_an_async_handler_is_interrupted(queue: JobQueueService) -> None:
 
 
 async def test_the_timeout_holds_for_each_attempt(queue: JobQueueService) -> None:
-    """A hung handler ends as failed when its attempts are used up."""
+    """A hung handler ends as failed when its attempts are used up; each says when it started."""
 
     async def handler(job: JobContext) -> None:
         await asyncio.Event().wait()
@@ -58,6 +58,10 @@ async def test_the_timeout_holds_for_each_attempt(queue: JobQueueService) -> Non
 
     assert (job.status, job.attempts) == (JobStatus.FAILED, 3)
     assert [e.kind for e in job.errors] == ["timeout"] * 3
+    times = [moment for e in job.errors for moment in (e.started_at, e.at) if moment is not None]
+    assert len(times) == 6
+    assert times == sorted(times)
+    assert job.errors[2].started_at == job.processed_at
     assert job.error == job.errors[-1].message
 
 

@@ -195,6 +195,7 @@ async def test_the_detail_has_every_attempts_error() -> None:
         assert [error["attempt"] for error in detail["errors"]] == [1, 2]
         assert [error["kind"] for error in detail["errors"]] == ["error", "error"]
         assert "ValueError: broken 1" in detail["errors"][0]["traceback"]
+        assert detail["errors"][1]["startedAt"] == detail["processedAt"]
         [listed] = (await api.get("/api/jobs?status=failed")).json["jobs"]
         assert [error["traceback"] for error in listed["errors"]] == ["", ""]
 

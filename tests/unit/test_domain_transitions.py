@@ -170,9 +170,27 @@ def test_errors_are_kept_in_order() -> None:
     assert (done.result, done.attempts, done.crashes) == (1, 2, 1)
     first, second = done.errors
     assert first == AttemptError(
-        attempt=1, at=to_datetime(NOW + 1), kind="timeout", message=nasty, traceback="trace"
+        attempt=1,
+        at=to_datetime(NOW + 1),
+        started_at=to_datetime(NOW),
+        kind="timeout",
+        message=nasty,
+        traceback="trace",
     )
     assert (second.attempt, second.kind, second.at) == (2, "crash", to_datetime(NOW + 3))
+    assert second.started_at == to_datetime(NOW + 2)
+
+
+def test_an_attempt_that_only_held_its_job_has_no_start() -> None:
+    """A crash of what was claimed ahead does not show the start of the attempt before."""
+    job = record(State.RUNNING)
+    transitions.record_outcome(job, outcome(OutcomeKind.RETRY), NOW + 1)
+    transitions.claim(job, 8, 1, "w", NOW + 2, False)
+    transitions.crash(job, "w", NOW + 3)
+    failed, crashed = job.to_job().errors
+
+    assert failed.started_at == to_datetime(NOW)
+    assert crashed.started_at is None
 
 
 @pytest.mark.parametrize("state", LEASED)

@@ -104,8 +104,9 @@ def show(job_id: str, source: Source, *, traceback: bool, as_json: bool) -> None
         return
     print_fields(_fields(job, now))
     for error in job.errors:
+        started = f" (started {moment(error.started_at)})" if error.started_at else ""
         click.echo(
-            f"\nattempt {error.attempt} at {moment(error.at)}, {error.kind}:"
+            f"\nattempt {error.attempt} at {moment(error.at)}{started}, {error.kind}:"
             f" {printable(error.message)}"
         )
         if traceback:
@@ -194,7 +195,8 @@ def _status(job: Job, now: datetime) -> str:
 
 
 def _document(job: Job, now: datetime) -> dict[str, object]:
-    return {**msgspec.structs.asdict(job), "scheduled": _is_scheduled(job, now)}
+    errors = [msgspec.structs.asdict(error) for error in job.errors]
+    return {**msgspec.structs.asdict(job), "errors": errors, "scheduled": _is_scheduled(job, now)}
 
 
 def _row(job: Job, now: datetime) -> tuple[str, ...]:

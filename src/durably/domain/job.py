@@ -70,11 +70,13 @@ STATES_OF = {
 }
 
 
-class AttemptError(msgspec.Struct, frozen=True, kw_only=True):
+class AttemptError(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     """How one attempt failed. `kind` is ``error``, ``timeout`` or ``crash``."""
 
     attempt: int
     at: datetime
+    started_at: datetime | None = None
+    """When its handler started; None: it crashed while it was held, before a start was told."""
     kind: str
     message: str
     traceback: str = ""

@@ -174,11 +174,14 @@ class Event(msgspec.Struct, frozen=True, kw_only=True):
     data: Any
 
 
-def attempt_error(failure: Failure, attempt: int, at: datetime) -> AttemptError:
+def attempt_error(
+    failure: Failure, attempt: int, at: datetime, started_at: datetime | None
+) -> AttemptError:
     """The entry of a job's `errors` for a failed attempt."""
     return AttemptError(
         attempt=attempt,
         at=at,
+        started_at=started_at,
         kind=failure.kind,
         message=failure.message,
         traceback=failure.traceback,

@@ -84,7 +84,7 @@ def record_outcome(record: JobRecord, outcome: Outcome, now: int) -> None:
         begin(record, now - int(outcome.run_s * 1e6))
     kind = outcome.kind
     if outcome.failure is not None:
-        _note(record, outcome.failure, record.attempts, now)
+        _note(record, outcome.failure, record.attempts, now, record.processed_at)
     if record.cancel_requested and kind is not OutcomeKind.COMPLETED:
         if kind is OutcomeKind.RETURNED:
             _unspend(record)
@@ -113,7 +113,10 @@ def crash(record: JobRecord, who: str, now: int) -> None:
     """The process that held the job died, or its lease ended. Ready at once, or put aside."""
     started = record.state == State.RUNNING
     message = f"worker {who} died or lost its lease while it {'ran' if started else 'held'} the job"
-    _note(record, Failure(kind="crash", message=message), record.attempts + (not started), now)
+    failure = Failure(kind="crash", message=message)
+    # Of a job that was only held it is when an earlier attempt started.
+    started_at = record.processed_at if started else None
+    _note(record, failure, record.attempts + (not started), now, started_at)
     _unspend(record)
     record.crashes += 1
     if record.cancel_requested:
@@ -177,8 +180,12 @@ def _unspend(record: JobRecord) -> None:
         record.attempts -= 1
 
 
-def _note(record: JobRecord, failure: Failure, attempt: int, now: int) -> None:
+def _note(
+    record: JobRecord, failure: Failure, attempt: int, now: int, started_at: int | None
+) -> None:
     record.error = failure.message
-    entry = msgspec.json.encode(attempt_error(failure, attempt, to_datetime(now))).decode()
+    started = None if started_at is None else to_datetime(started_at)
+    error = attempt_error(failure, attempt, to_datetime(now), started)
+    entry = msgspec.json.encode(error).decode()
     # The list is JSON text: appending to it spares decoding what came before.
     record.errors = f"[{entry}]" if record.errors == "[]" else f"{record.errors[:-1]},{entry}]"

@@ -5,7 +5,7 @@ from datetime import timedelta
 
 import pytest
 
-from durably.domain.clock import to_datetime
+from durably.domain.clock import to_datetime, to_us
 from durably.domain.errors import LeaseLostError, VersionConflictError
 from durably.domain.job import AttemptError, JobPriority, JobStatus, Progress
 from durably.domain.outcome import Lease, Outcome
@@ -72,6 +72,7 @@ class Attempts:
     ) -> None:
         """After a retry the job waits, shows its error and when it runs, and runs then."""
         worker, lease = await running(store)
+        started = to_datetime(clock.now_us())
         await clock.advance(1)
         await report(store, worker, retried(lease, 5.0))
         job = await look(store, lease)
@@ -84,13 +85,40 @@ class Attempts:
         assert job.next_retry_at == now + timedelta(seconds=5)
         assert job.errors == (
             AttemptError(
-                attempt=1, at=now, kind="error", message="boom", traceback=FAILURE.traceback
+                attempt=1,
+                at=now,
+                started_at=started,
+                kind="error",
+                message="boom",
+                traceback=FAILURE.traceback,
             ),
         )
         assert early == []
         again = await take_one(store, worker)
         job = await look(store, again)
         assert (job.attempts, job.next_retry_at, job.error) == (2, None, "boom")
+
+    async def test_an_attempt_that_failed_says_when_it_started(
+        self, store: Store, clock: VirtualClock
+    ) -> None:
+        """Each one for itself; one claimed ahead by how long it ran, if its start was not told."""
+        worker, lease = await running(store, max_attempts=9)
+        began = clock.now_us()
+        await clock.advance(1)
+        await report(store, worker, retried(lease))
+        ahead = await take_one(store, worker, start=0, reserve=1)
+        await clock.advance(5)
+        await report(store, worker, retried(ahead, run_s=2.0))
+        told = await take_one(store, worker, start=0, reserve=1)
+        await clock.advance(1)
+        await store.exchange(worker, started=[told])
+        await clock.advance(1)
+        await report(store, worker, failed(told))
+        job = await look(store, lease)
+
+        started = [to_us(e.started_at) - began for e in job.errors if e.started_at is not None]
+        assert started == [0, 4_000_000, 7_000_000]
+        assert [to_us(e.at) - began for e in job.errors] == [1_000_000, 6_000_000, 8_000_000]
 
     async def test_success_clears_the_error_and_keeps_the_history(self, store: Store) -> None:
         """A completed job has no error, but every failed attempt in `errors`, oldest first."""

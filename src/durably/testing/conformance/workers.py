@@ -234,6 +234,7 @@ class Workers:
     async def test_a_rescued_job_is_ready_at_once(self, store: Store, clock: VirtualClock) -> None:
         """A death spends no attempt; it is one crash, with an entry among the errors."""
         worker, lease = await running(store)
+        started = to_datetime(clock.now_us())
         rescued = await die(store, clock)
         job = await look(store, lease)
 
@@ -244,6 +245,7 @@ class Workers:
         assert isinstance(entry, AttemptError)
         assert (entry.attempt, entry.kind) == (1, "crash")
         assert entry.at == to_datetime(clock.now_us())
+        assert entry.started_at == started
         assert f"host:1:{worker}" in entry.message
         assert job.error == entry.message
         other = await store.register(info())
@@ -251,7 +253,7 @@ class Workers:
         await check_counts(store, clock)
 
     async def test_a_reserved_job_crashes_too(self, store: Store, clock: VirtualClock) -> None:
-        """Each job that the dead worker held counts one crash, started or not."""
+        """Each job that the dead worker held counts one crash; only one that ran had started."""
         worker = await store.register(info())
         await store.enqueue([draft(), draft()])
         await take(store, worker, start=1, reserve=1)
@@ -261,6 +263,9 @@ class Workers:
         for job in await store.find():
             assert (job.status, job.attempts, job.crashes) == (JobStatus.PENDING, 0, 1)
             assert [entry.attempt for entry in job.errors] == [1]
+        one, two = await store.find()
+        assert one.errors[0].started_at is not None
+        assert two.errors[0].started_at is None
 
     async def test_the_living_keep_their_jobs(self, store: Store, clock: VirtualClock) -> None:
         """Rescue touches no job of a worker that renews."""
