@@ -7,6 +7,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from durably.domain.bulk import Acted, BulkAction
     from durably.domain.clock import Clock, SystemClock
     from durably.domain.errors import (
         DurablyError,
@@ -28,9 +29,11 @@ if TYPE_CHECKING:
     from durably.domain.job import AttemptError, Job, JobPriority, JobStatus, NewJob, Progress
     from durably.domain.outcome import Cancel, Event, Fail, Record, Retry, Snooze
     from durably.domain.retry import RetryPolicy
+    from durably.domain.search import Found, FoundIds
     from durably.engine.context import CompletionTransaction, JobContext, SyncJobContext
     from durably.engine.drafts import Changeset, FollowUp
     from durably.engine.queue import JobQueueService
+    from durably.engine.searching import JobFilter
     from durably.engine.stats import QueueStats
     from durably.engine.tasks import Task
     from durably.stores import open_store
@@ -38,7 +41,9 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 __all__ = [
+    "Acted",
     "AttemptError",
+    "BulkAction",
     "Cancel",
     "Changeset",
     "Clock",
@@ -47,8 +52,11 @@ __all__ = [
     "Event",
     "Fail",
     "FollowUp",
+    "Found",
+    "FoundIds",
     "Job",
     "JobContext",
+    "JobFilter",
     "JobNotFoundError",
     "JobPriority",
     "JobQueueService",
@@ -81,6 +89,7 @@ __all__ = [
 ]
 
 _HOMES = {
+    "durably.domain.bulk": ("Acted", "BulkAction"),
     "durably.domain.clock": ("Clock", "SystemClock"),
     "durably.domain.errors": (
         "DurablyError",
@@ -102,9 +111,11 @@ _HOMES = {
     "durably.domain.job": ("AttemptError", "Job", "JobPriority", "JobStatus", "NewJob", "Progress"),
     "durably.domain.outcome": ("Cancel", "Event", "Fail", "Record", "Retry", "Snooze"),
     "durably.domain.retry": ("RetryPolicy",),
+    "durably.domain.search": ("Found", "FoundIds"),
     "durably.engine.context": ("CompletionTransaction", "JobContext", "SyncJobContext"),
     "durably.engine.drafts": ("Changeset", "FollowUp"),
     "durably.engine.queue": ("JobQueueService",),
+    "durably.engine.searching": ("JobFilter",),
     "durably.engine.stats": ("QueueStats",),
     "durably.engine.tasks": ("Task",),
     "durably.stores": ("open_store",),

@@ -16,10 +16,12 @@ from typing import Any, Protocol, TypeAlias
 
 import msgspec
 
+from durably.domain.bulk import Acted, BulkAction
 from durably.domain.claiming import Candidate, Claim, Lane
 from durably.domain.errors import DurablyError, LeaseLostError, VersionConflictError
 from durably.domain.job import FIELDS, Draft, Job, JobRecord, JobStatus, Progress
 from durably.domain.outcome import NO_CHANGES, Changes, Event, Lease, Outcome, Record
+from durably.domain.search import SCAN_MOST, Found, FoundIds, Search
 
 Row: TypeAlias = tuple[Any, ...]
 _ID = FIELDS.index("id")
@@ -397,6 +399,23 @@ class Store(Protocol):
         """
         ...
 
+    async def delete(self, job_id: str, changes: Changes = NO_CHANGES) -> None:
+        """Remove a final job with its steps; JobNotFoundError, JobStateError."""
+        ...
+
+    async def act(
+        self, action: BulkAction, ids: Sequence[str], changes: Changes = NO_CHANGES
+    ) -> Acted:
+        """`cancel`, `retry` or `delete` each of at most `bulk.ACT_MOST` jobs, in the order given.
+
+        What the single operation would refuse is counted instead; an id named twice counts once.
+        *changes* commit also when nothing was changed.
+
+        Raises:
+            VersionConflictError: as in `enqueue`; nothing was done.
+        """
+        ...
+
     async def pause(self, queue: str, *, paused: bool, changes: Changes = NO_CHANGES) -> None:
         """Let workers claim from *queue* no more, or again. Kept until undone."""
         ...
@@ -432,6 +451,23 @@ class Store(Protocol):
         Raises:
             JobNotFoundError: *after* is no job.
         """
+        ...
+
+    async def search(
+        self, where: Search, *, limit: int, after: int | None = None, scan: int = SCAN_MOST
+    ) -> Found:
+        """At most *limit* jobs that match, newest first: those added before the place *after*.
+
+        Looks at no more than *scan* jobs of the statuses asked for, so that a page may have fewer
+        than *limit*, or none, and yet a next one. Looks at none when the maintained figures say
+        that there are no jobs of the statuses, type and queue.
+        """
+        ...
+
+    async def match_ids(
+        self, where: Search, *, limit: int, after: int | None = None, scan: int = SCAN_MOST
+    ) -> FoundIds:
+        """The ids that `search` would give the jobs of."""
         ...
 
     async def stats(self) -> StoreStats:

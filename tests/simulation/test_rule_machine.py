@@ -25,9 +25,10 @@ from hypothesis.stateful import (
 )
 from tests.postgres import Server
 
+from durably.domain.bulk import BulkAction
 from durably.domain.claiming import Claim, Lane
 from durably.domain.errors import DurablyError
-from durably.domain.job import Draft, Job, Progress
+from durably.domain.job import Draft, Job, JobStatus, Progress
 from durably.domain.outcome import (
     Changes,
     Delete,
@@ -38,6 +39,7 @@ from durably.domain.outcome import (
     OutcomeKind,
     Put,
 )
+from durably.domain.search import Search
 from durably.store import Claimed, Exchanged, Rescued, Store, WorkerInfo
 from durably.stores.memory import MemoryStore
 from durably.stores.postgres.store import PostgresStore
@@ -118,6 +120,13 @@ claims = st.builds(
     reserve=st.integers(0, 4),
     suspects=st.booleans(),
     aging_s=st.sampled_from([None, None, 1.0, 10.0]),
+)
+searches = st.builds(
+    Search,
+    statuses=st.lists(st.sampled_from(JobStatus), max_size=2).map(tuple),
+    type=st.one_of(st.none(), types),
+    queue=st.one_of(st.none(), queues),
+    text=st.sampled_from([None, None, "boom", "JOB-0", '"edited"', "not wanted"]),
 )
 
 
@@ -354,6 +363,22 @@ class Lockstep(RuleBasedStateMachine):
         job_id = _nth(self.ids, job)
         self.both(lambda store, _: store.retry(job_id, payload))
 
+    @precondition(lambda self: self.ids)
+    @rule(job=index)
+    def delete(self, job: int) -> None:
+        job_id = _nth(self.ids, job)
+        self.both(lambda store, _: store.delete(job_id))
+
+    @precondition(lambda self: self.ids)
+    @rule(
+        action=st.sampled_from(BulkAction),
+        jobs=st.lists(index, max_size=8),
+        changed=st.one_of(st.just(NOTHING), changes),
+    )
+    def act(self, action: BulkAction, jobs: list[int], changed: ChangesSpec) -> None:
+        ids, made = [_nth(self.ids, job) for job in jobs], self.make_changes(changed)
+        self.both(lambda store, _: store.act(action, ids, made))
+
     @rule(queue=queues, paused=st.booleans())
     def pause(self, queue: str, *, paused: bool) -> None:
         self.both(lambda store, _: store.pause(queue, paused=paused))
@@ -385,6 +410,10 @@ class Lockstep(RuleBasedStateMachine):
     def compare_a_page(self, status: Any, after: int, type: str) -> None:
         last = _nth(self.ids, after) if self.ids and after else None
         self.both(lambda store, _: store.find(status=status, type=type, limit=3, after=last))
+
+    @rule(where=searches, after=st.one_of(st.none(), st.integers(1, 40)), scan=st.integers(1, 30))
+    def compare_a_search(self, where: Search, after: int | None, scan: int) -> None:
+        self.both(lambda store, _: store.match_ids(where, limit=4, after=after, scan=scan))
 
     @rule()
     def compare_figures(self) -> None:

@@ -158,6 +158,12 @@ def redrive(record: JobRecord, payload: str | None, now: int) -> None:
         record.payload = payload
 
 
+def check_deletable(record: JobRecord) -> None:
+    """JobStateError unless the job is final: only then may a person delete it."""
+    if not is_final(record):
+        raise _forbidden(record, "deleted")
+
+
 def _forbidden(record: JobRecord, verb: str) -> JobStateError:
     status = State(record.state).status
     return JobStateError(f"a {status} job cannot be {verb}: {record.id}")

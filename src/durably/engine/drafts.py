@@ -18,7 +18,7 @@ KEY_LONGEST = 500
 TAG_LONGEST = 100
 TAGS_MOST = 50
 MAX_ATTEMPTS_MOST = 1_000_000
-_RUN_AT_LAST_US = to_us(datetime.max.replace(tzinfo=UTC))
+_LAST_US = to_us(datetime.max.replace(tzinfo=UTC))
 
 
 class Drafter:
@@ -95,15 +95,22 @@ def _when(delay: float | None, run_at: datetime | None) -> tuple[int, int | None
         return math.ceil(check_seconds("delay", delay) * 1e6), None
     if run_at is None:
         return 0, None
-    if not isinstance(run_at, datetime):
-        raise TypeError(f"run_at must be an aware datetime, got {run_at!r}")
+    return 0, check_moment("run_at", run_at)
+
+
+def check_moment(name: str, value: object) -> int:
+    """An aware datetime of the years 1970 to 9999, as microseconds since 1970."""
+    if not isinstance(value, datetime):
+        raise TypeError(f"{name} must be an aware datetime, got {value!r}")
+    if value.tzinfo is None:
+        raise ValueError(f"{name} must be aware, for example with tzinfo=UTC, got {value!r}")
     try:
-        run_at_us = to_us(run_at)
+        moment_us = to_us(value)
     except OverflowError:
-        run_at_us = -1  # its offset takes it out of what a datetime can be
-    if not 0 <= run_at_us <= _RUN_AT_LAST_US:
-        raise ValueError(f"run_at must be in the years 1970 to 9999 (UTC), got {run_at}")
-    return 0, run_at_us
+        moment_us = -1  # its offset takes it out of what a datetime can be
+    if not 0 <= moment_us <= _LAST_US:
+        raise ValueError(f"{name} must be in the years 1970 to 9999 (UTC), got {value}")
+    return moment_us
 
 
 def _tags(tags: Collection[str]) -> str:

@@ -7,23 +7,26 @@ from collections.abc import Callable, Collection, Sequence
 from datetime import datetime
 from random import Random
 from types import TracebackType
-from typing import Any, Concatenate, ParamSpec, Self, TypeVar, overload
+from typing import Any, Concatenate, ParamSpec, Self, TypeVar, Unpack, overload
 
 import msgspec
 import uuid_utils
 
+from durably.domain.bulk import ACT_MOST, Acted, BulkAction
 from durably.domain.clock import Clock, SystemClock, to_datetime
 from durably.domain.errors import JobNotFoundError, StoreClosedError, StoreError
 from durably.domain.job import Job, JobPriority, JobStatus, NewJob
 from durably.domain.outcome import NO_CHANGES, Changes, Event, Put, Record, check_seconds
 from durably.domain.payload import check_text, encode
 from durably.domain.retry import RetryPolicy
+from durably.domain.search import Found, FoundIds
 from durably.engine.context import JobContext, SyncJobContext, inside_complete
 from durably.engine.drafts import QUEUE_LONGEST, TYPE_LONGEST, Changeset, Drafter, check_count
 from durably.engine.explain import explain
 from durably.engine.handlers import Handler, Handlers
 from durably.engine.health import WriteProbe, worker_faults
 from durably.engine.role import Role
+from durably.engine.searching import JobFilter, search_of, status_of
 from durably.engine.stats import QueueStats, queue_stats
 from durably.engine.tasks import Task, TaskDecorator
 from durably.engine.worker import Worker
@@ -379,12 +382,39 @@ class JobQueueService:
         """
         await self._catch_up()
         return await self._store.find(
-            status=None if status is None else _status(status),
+            status=None if status is None else status_of(status),
             type=None if type is None else check_text("type", type, longest=TYPE_LONGEST),
             queue=None if queue is None else check_text("queue", queue, longest=QUEUE_LONGEST),
             limit=check_count("limit", limit, most=_LIST_MOST),
             after=None if after is None else _check_id(after),
         )
+
+    async def search_jobs(
+        self, *, limit: int = 100, after: int | None = None, **where: Unpack[JobFilter]
+    ) -> Found:
+        """Jobs that match every condition, newest first.
+
+        One call looks at 20,000 jobs of the statuses at most: a page may be short, or empty, and
+        yet have a next one.
+
+        Args:
+            limit: at most so many, 1 to 10,000.
+            after: the `next` of the page before.
+            **where: the conditions, see `JobFilter`.
+        """
+        check_count("limit", limit, most=_LIST_MOST)
+        search, place = search_of(**where), _place(after)
+        await self._catch_up()
+        return await self._store.search(search, limit=limit, after=place)
+
+    async def match_ids(
+        self, *, limit: int = 1_000, after: int | None = None, **where: Unpack[JobFilter]
+    ) -> FoundIds:
+        """The ids of the jobs that `search_jobs` would give: to count them, and to act on them."""
+        check_count("limit", limit, most=_LIST_MOST)
+        search, place = search_of(**where), _place(after)
+        await self._catch_up()
+        return await self._store.match_ids(search, limit=limit, after=place)
 
     async def get_stats(self) -> QueueStats:
         """Counts, rates and percentiles, from maintained figures."""
@@ -478,6 +508,33 @@ class JobQueueService:
         text = encode(payload)
         self._handlers.check_payload(job.type, text)
         return await self._store.retry(id, text, _frozen(changes))
+
+    async def delete_job(self, id: str, *, changes: Changeset | None = None) -> None:
+        """Remove a final job, its history and its steps.
+
+        Raises:
+            JobNotFoundError, JobStateError: unknown, or not final.
+        """
+        await self._store.delete(_check_id(id), _frozen(changes))
+
+    async def act_on_jobs(
+        self, action: BulkAction, ids: Sequence[str], *, changes: Changeset | None = None
+    ) -> Acted:
+        """Cancel, retry or delete many jobs in one transaction, in the order given.
+
+        What `cancel_job`, `retry_job` or `delete_job` would refuse is counted instead of raised;
+        *changes* commit all the same.
+
+        Args:
+            action: `BulkAction` or its value.
+            ids: at most 1,000; one named twice counts once.
+            changes: commit with it.
+
+        Raises:
+            TypeError, ValueError: an argument is wrong.
+        """
+        asked = BulkAction(action)
+        return await self._store.act(asked, _check_ids(ids), _frozen(changes))
 
     async def pause(self, queue: str, *, changes: Changeset | None = None) -> None:
         """Let no worker claim from *queue* until `resume`; kept in the store."""
@@ -719,12 +776,18 @@ def _check_id(value: str) -> str:
     return value
 
 
-def _status(value: object) -> JobStatus:
-    try:
-        return JobStatus(value)  # type: ignore[arg-type]  # checked here
-    except ValueError:
-        known = ", ".join(JobStatus)
-        raise ValueError(f"status must be one of {known}, got {value!r}") from None
+def _check_ids(values: Sequence[str]) -> list[str]:
+    if isinstance(values, str):
+        raise TypeError(f"ids must be a list of str, got {values!r}")
+    ids = list(values)
+    check_count("the number of ids", len(ids), least=0, most=ACT_MOST)
+    for value in ids:
+        _may_be_id(value)
+    return ids
+
+
+def _place(after: int | None) -> int | None:
+    return None if after is None else check_count("after", after, most=_LARGEST_ID)
 
 
 def _check_new(job: object) -> NewJob:

@@ -18,6 +18,7 @@ from typing import Any, NoReturn
 import msgspec
 
 from durably.domain import transitions
+from durably.domain.bulk import Acted, BulkAction, allowed
 from durably.domain.claiming import Candidate, Claim, Lane, candidate, choose
 from durably.domain.clock import Clock, SystemClock
 from durably.domain.errors import (
@@ -48,6 +49,7 @@ from durably.domain.outcome import (
     Put,
     Record,
 )
+from durably.domain.search import SCAN_MOST, Found, FoundIds, Search
 from durably.store import (
     ACTIVITY_KEPT_S,
     ACTIVITY_WINDOW_S,
@@ -372,6 +374,39 @@ class MemoryStore:
             self._apply(changes, now)
             return record.to_job()
 
+    async def delete(self, job_id: str, changes: Changes = NO_CHANGES) -> None:
+        """See `Store.delete`."""
+        with self._transaction() as now:
+            record = self._known(job_id)
+            self._check_versions(changes)
+            transitions.check_deletable(record)
+            self._remove(record)
+            self._apply(changes, now)
+
+    async def act(
+        self, action: BulkAction, ids: Sequence[str], changes: Changes = NO_CHANGES
+    ) -> Acted:
+        """See `Store.act`."""
+        with self._transaction() as now:
+            self._check_versions(changes)
+            distinct = dict.fromkeys(ids)
+            known = [self._by_id[job_id] for job_id in distinct if job_id in self._by_id]
+            records = allowed(action, known, self._unique)
+            for record in records:
+                self._act(action, record, now)
+            self._apply(changes, now)
+            return Acted(len(records), len(distinct) - len(records))
+
+    def _act(self, action: BulkAction, record: JobRecord, now: int) -> None:
+        match action:
+            case BulkAction.CANCEL:
+                self._change(record, transitions.request_cancel, now)
+                self._told.add(NoticeKind.CONTROL)
+            case BulkAction.RETRY:
+                self._change(record, transitions.redrive, None, now)
+            case BulkAction.DELETE:
+                self._remove(record)
+
     async def pause(self, queue: str, *, paused: bool, changes: Changes = NO_CHANGES) -> None:
         """See `Store.pause`."""
         with self._transaction() as now:
@@ -391,9 +426,7 @@ class MemoryStore:
             limit = now - int(older_than_s * 1e6)
             old = [r for r in self._jobs.values() if (r.completed_at or now) < limit]
             for record in old:
-                self._counts[record.queue, record.type, record.state] -= 1
-                del self._jobs[record.seq], self._by_id[record.id]
-                self._steps.pop(record.id, None)
+                self._remove(record)
             return len(old)
 
     # Moving to another store
@@ -475,6 +508,39 @@ class MemoryStore:
             matching = [entry for entry in matching if entry[0] > place]
         return [record.to_job() for _, record in heapq.nsmallest(limit, matching)]
 
+    async def search(
+        self, where: Search, *, limit: int, after: int | None = None, scan: int = SCAN_MOST
+    ) -> Found:
+        """See `Store.search`."""
+        records, last, scanned = self._search(where, limit, after, scan)
+        return Found([record.to_job() for record in records], last, scanned)
+
+    async def match_ids(
+        self, where: Search, *, limit: int, after: int | None = None, scan: int = SCAN_MOST
+    ) -> FoundIds:
+        """See `Store.match_ids`."""
+        records, last, scanned = self._search(where, limit, after, scan)
+        return FoundIds([record.id for record in records], last, scanned)
+
+    def _search(
+        self, where: Search, limit: int, after: int | None, scan: int
+    ) -> tuple[list[JobRecord], int | None, int]:
+        """The jobs of a page, where the next begins, and how many were looked at."""
+        self._check_open()
+        some = any(count and where.covers(*key) for key, count in self._counts.items())
+        if not (some and where.may_match):
+            return [], None, 0
+        states = where.states
+        newest = (self._jobs[seq] for seq in sorted(self._jobs, reverse=True))
+        asked = (r for r in newest if (after is None or r.seq < after) and r.state in states)
+        below = list(itertools.islice(asked, scan))
+        found = list(itertools.islice(filter(where.matches, below), limit + 1))
+        if len(found) > limit:
+            below = below[: below.index(found[limit - 1]) + 1]
+        elif len(below) < scan:
+            return found, None, len(below)
+        return found[:limit], below[-1].seq, len(below)
+
     async def stats(self) -> StoreStats:
         """See `Store.stats`."""
         with self._transaction(writing=False) as now:
@@ -554,6 +620,12 @@ class MemoryStore:
         self._counts[record.queue, record.type, record.state] += 1
         self._place(record)
         return record
+
+    def _remove(self, record: JobRecord) -> None:
+        """Forget a final job."""
+        self._counts[record.queue, record.type, record.state] -= 1
+        del self._jobs[record.seq], self._by_id[record.id]
+        self._steps.pop(record.id, None)
 
     def _change(self, record: JobRecord, transition: Callable[..., None], *args: Any) -> None:
         """Apply *transition* and keep every index in step with the record."""

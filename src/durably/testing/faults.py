@@ -8,10 +8,12 @@ from enum import StrEnum
 from random import Random
 from typing import NamedTuple, TypeVar
 
+from durably.domain.bulk import Acted, BulkAction
 from durably.domain.claiming import Claim
 from durably.domain.errors import DurablyError, StoreError
 from durably.domain.job import Draft, Job, JobStatus, Progress
 from durably.domain.outcome import NO_CHANGES, Changes, Event, Lease, Outcome, Record
+from durably.domain.search import SCAN_MOST, Found, FoundIds, Search
 from durably.store import (
     Activity,
     Exchanged,
@@ -283,6 +285,16 @@ class FaultyStore:
         """See `Store.retry`."""
         return await self._call("retry", lambda: self.store.retry(job_id, payload, changes))
 
+    async def delete(self, job_id: str, changes: Changes = NO_CHANGES) -> None:
+        """See `Store.delete`."""
+        await self._call("delete", lambda: self.store.delete(job_id, changes))
+
+    async def act(
+        self, action: BulkAction, ids: Sequence[str], changes: Changes = NO_CHANGES
+    ) -> Acted:
+        """See `Store.act`."""
+        return await self._call("act", lambda: self.store.act(action, ids, changes))
+
     async def pause(self, queue: str, *, paused: bool, changes: Changes = NO_CHANGES) -> None:
         """See `Store.pause`."""
         await self._call("pause", lambda: self.store.pause(queue, paused=paused, changes=changes))
@@ -330,6 +342,22 @@ class FaultyStore:
             lambda: self.store.find(
                 status=status, type=type, queue=queue, limit=limit, after=after
             ),
+        )
+
+    async def search(
+        self, where: Search, *, limit: int, after: int | None = None, scan: int = SCAN_MOST
+    ) -> Found:
+        """See `Store.search`."""
+        return await self._repeatable(
+            "search", lambda: self.store.search(where, limit=limit, after=after, scan=scan)
+        )
+
+    async def match_ids(
+        self, where: Search, *, limit: int, after: int | None = None, scan: int = SCAN_MOST
+    ) -> FoundIds:
+        """See `Store.match_ids`."""
+        return await self._repeatable(
+            "match_ids", lambda: self.store.match_ids(where, limit=limit, after=after, scan=scan)
         )
 
     async def stats(self) -> StoreStats:

@@ -5,6 +5,7 @@ Written for pytest with pytest-asyncio, which only this module (and its parts) n
 
 import pytest
 
+from durably.testing.conformance.acting import Acting
 from durably.testing.conformance.attempts import Attempts
 from durably.testing.conformance.claiming import Claiming
 from durably.testing.conformance.control import Control
@@ -12,11 +13,23 @@ from durably.testing.conformance.copying import Copying
 from durably.testing.conformance.producing import Producing
 from durably.testing.conformance.reading import Reading
 from durably.testing.conformance.records import Records
+from durably.testing.conformance.searching import Searching
 from durably.testing.conformance.workers import Workers
 
 
 @pytest.mark.asyncio
-class StoreConformance(Producing, Claiming, Attempts, Workers, Control, Records, Reading, Copying):
+class StoreConformance(
+    Producing,
+    Claiming,
+    Attempts,
+    Workers,
+    Control,
+    Acting,
+    Records,
+    Reading,
+    Searching,
+    Copying,
+):
     """The behaviour that users of `durably.store.Store` rely on.
 
     Subclass it as ``TestMyStore`` with two fixtures: ``clock``, a `durably.testing.VirtualClock`,

@@ -18,6 +18,7 @@ from typing import Any, NamedTuple
 import msgspec
 
 from durably.domain import transitions
+from durably.domain.bulk import Acted, BulkAction, allowed
 from durably.domain.claiming import Candidate, Claim, Lane, candidate, choose
 from durably.domain.errors import (
     JobNotFoundError,
@@ -27,6 +28,7 @@ from durably.domain.errors import (
 )
 from durably.domain.job import FIELDS, Draft, Job, JobPriority, JobRecord, State
 from durably.domain.outcome import Changes, Event, Lease, Outcome, OutcomeKind, Put, Record
+from durably.domain.search import Found, FoundIds, Search
 from durably.store import (
     ACTIVITY_KEPT_S,
     ACTIVITY_WINDOW_S,
@@ -40,8 +42,9 @@ from durably.store import (
     StoreStats,
     oldest_of,
 )
-from durably.stores.postgres.database import Connection, rows_of
+from durably.stores.postgres.database import SET_BY_INDEX, Connection, rows_of
 from durably.stores.postgres.frontier import Frontier
+from durably.stores.postgres.searching import Look
 
 SHARDS = 64
 """Of the figures, for processes. A transaction of the caller's has one of its own, above them."""
@@ -604,6 +607,17 @@ class Session:
                 return found[0]
         raise JobNotFoundError(job_id)
 
+    async def _known_of(self, ids: Iterable[str]) -> list[JobRecord]:
+        """Those of *ids* that are jobs', locked, in their order."""
+        given = [job_id for job_id in ids if is_storable(job_id)]
+        found: dict[str, JobRecord] = {}
+        for table in ("jobs", "history", "jobs"):
+            if missing := [job_id for job_id in given if job_id not in found]:
+                where = "id = ANY($1::text[]) ORDER BY id FOR UPDATE"
+                records = await self.load(where, missing, table=table)
+                found |= {record.id: record for record in records}
+        return [found[job_id] for job_id in given if job_id in found]
+
     async def get(self, job_id: str) -> JobRecord | None:
         """A job by id, as it is now."""
         # Twice before it is said to be unknown: see `need_history`.
@@ -639,6 +653,46 @@ class Session:
         if payload is not None:
             await self._run("DELETE FROM @steps WHERE job = $1", record.id)
         return record.to_job()
+
+    async def delete(self, job_id: str) -> None:
+        """Remove a final job."""
+        record = await self.known(job_id)
+        transitions.check_deletable(record)
+        await self._remove([record])
+
+    async def act(self, action: BulkAction, ids: Sequence[str]) -> Acted:
+        """Do what is allowed to each of many jobs."""
+        distinct = dict.fromkeys(ids)
+        known = await self._known_of(distinct)
+        records = allowed(action, known, await self._taken(known))
+        match action:
+            case BulkAction.CANCEL:
+                await self._transition(records, transitions.request_cancel, self.now)
+                self.effects.control |= bool(records)
+            case BulkAction.RETRY:
+                await self._transition(records, transitions.redrive, None, self.now)
+            case BulkAction.DELETE:
+                await self._remove(records)
+        return Acted(len(records), len(distinct) - len(records))
+
+    async def _taken(self, records: Iterable[JobRecord]) -> list[tuple[str, str]]:
+        """Those unique keys of *records*, with their types, that live jobs hold."""
+        keyed = [record for record in records if record.unique_key is not None]
+        if not keyed:
+            return []
+        rows = await self._fetch(
+            "SELECT type, unique_key FROM @jobs JOIN unnest($1::text[], $2::text[]) AS given(t, k)"
+            " ON type = t AND unique_key = k",
+            *_columns(keyed, ("type", "unique_key")),
+        )
+        return [(kind, key) for kind, key in rows]
+
+    async def _remove(self, records: Sequence[JobRecord]) -> None:
+        """Remove final jobs with their steps."""
+        ids = [record.id for record in records]
+        await self._run("DELETE FROM @history WHERE id = ANY($1::text[])", ids)
+        await self._run("DELETE FROM @steps WHERE job = ANY($1::text[])", ids)
+        self._moves.subtract((r.queue, r.type, r.state) for r in records)
 
     async def crash(self, worker: int, name: str) -> Counter[int]:
         """A batch of a dead worker's jobs; how many went into which state."""
@@ -962,6 +1016,31 @@ class Session:
             *arguments,
         )
         return [JobRecord(*row) for row in rows]
+
+    async def search(self, where: Search, limit: int, after: int | None, scan: int) -> Found:
+        """A page of jobs that match."""
+        rows, last, scanned = await self._search(_COLUMNS, where, limit, after, scan)
+        return Found([JobRecord(*row).to_job() for row in rows], last, scanned)
+
+    async def match_ids(self, where: Search, limit: int, after: int | None, scan: int) -> FoundIds:
+        """A page of their ids."""
+        rows, last, scanned = await self._search("seq, id", where, limit, after, scan)
+        return FoundIds([row[1] for row in rows], last, scanned)
+
+    async def _search(
+        self, columns: str, where: Search, limit: int, after: int | None, scan: int
+    ) -> tuple[list[Any], int | None, int]:
+        """A page of rows that begin with the place, where the next begins, how many were looked at."""
+        look = Look(where, after=after, scan=scan)
+        async with self._connection.transaction():
+            await self._connection.execute(SET_BY_INDEX)
+            if not await self._fetch(*look.counted()):
+                return [], None, 0
+            rows = await self._fetch(*look.matches(columns, limit + 1))
+            full = len(rows) > limit
+            least = rows[limit - 1][0] if full else 0
+            [(scanned, last)] = await self._fetch(*look.looked_at(least))
+        return rows[:limit], last if full or scanned == scan else None, scanned
 
     # Loading and saving
 

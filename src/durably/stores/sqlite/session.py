@@ -8,7 +8,7 @@ rule machine hold them to it.
 
 import sqlite3
 from collections import Counter, defaultdict
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from functools import lru_cache
 from itertools import chain, groupby, takewhile
 from operator import attrgetter
@@ -17,6 +17,7 @@ from typing import Any, NamedTuple, TypeAlias, TypeVar
 import msgspec
 
 from durably.domain import transitions
+from durably.domain.bulk import Acted, BulkAction, allowed
 from durably.domain.claiming import Candidate, Claim, Lane, candidate, choose
 from durably.domain.errors import (
     JobNotFoundError,
@@ -26,6 +27,7 @@ from durably.domain.errors import (
 )
 from durably.domain.job import FIELDS, Draft, Job, JobPriority, JobRecord, State
 from durably.domain.outcome import Changes, Event, Lease, Outcome, OutcomeKind, Put, Record
+from durably.domain.search import Found, FoundIds, Search
 from durably.store import (
     ACTIVITY_KEPT_S,
     ACTIVITY_WINDOW_S,
@@ -40,6 +42,7 @@ from durably.store import (
     oldest_of,
 )
 from durably.stores.sqlite.listing import listing
+from durably.stores.sqlite.searching import Look
 
 BATCH = 500
 """Jobs rescued or cleaned up in one transaction: others must not wait long."""
@@ -69,6 +72,14 @@ _ROWS_MOST = 64
 """In one statement; each size is prepared once, and sizes are powers of two."""
 _LOAD = f"SELECT json_group_array({_ROW}) FROM {_TABLE} WHERE "
 _BY_SEQ = "seq IN (SELECT value FROM json_each(:seqs))"
+_BY_ID = "id IN (SELECT value FROM json_each(?))"
+_FORGET_STEPS = "DELETE FROM durably_steps WHERE job IN (SELECT value FROM json_each(?))"
+_TAKEN = (
+    f"SELECT job.type, unique_key FROM json_each(?) AS given CROSS JOIN {_TABLE} AS job"
+    " ON job.type = json_extract(given.value, '$[0]')"
+    " AND unique_key = json_extract(given.value, '$[1]')"
+    " WHERE unique_key IS NOT NULL AND shelf = 3"
+)
 _REPORTED = (
     "(SELECT json_extract(value, '$[0]') AS ref, json_extract(value, '$[1]') AS claim,"
     " json_extract(value, '$[2]') AS run_us, json_extract(value, '$[3]') AS report"
@@ -538,6 +549,40 @@ class Session:
             self._run("DELETE FROM durably_steps WHERE job = ?", (record.seq,))
         return record.to_job()
 
+    def delete(self, job_id: str) -> None:
+        """Remove a final job."""
+        record = self.known(job_id)
+        transitions.check_deletable(record)
+        self._remove([record])
+
+    def act(self, action: BulkAction, ids: Sequence[str]) -> Acted:
+        """Do what is allowed to each of many jobs."""
+        distinct = [job_id for job_id in dict.fromkeys(ids) if is_storable(job_id)]
+        by_id = {record.id: record for record in self.load(_BY_ID, _encode(distinct).decode())}
+        known = [by_id[job_id] for job_id in distinct if job_id in by_id]
+        records = allowed(action, known, self._taken(known))
+        match action:
+            case BulkAction.CANCEL:
+                self._transition(records, transitions.request_cancel, self.now)
+                self.effects.control |= bool(records)
+            case BulkAction.RETRY:
+                self._transition(records, transitions.redrive, None, self.now)
+            case BulkAction.DELETE:
+                self._remove(records)
+        return Acted(len(records), len(set(ids)) - len(records))
+
+    def _taken(self, records: Iterable[JobRecord]) -> list[tuple[str, str]]:
+        """Those unique keys of *records*, with their types, that live jobs hold."""
+        keys = [(record.type, record.unique_key) for record in records if record.unique_key]
+        return self._run(_TAKEN, (_encode(keys).decode(),)).fetchall()
+
+    def _remove(self, records: Sequence[JobRecord]) -> None:
+        """Remove jobs with their steps."""
+        seqs = _encode([record.seq for record in records]).decode()
+        self._run(f"DELETE FROM {_TABLE} WHERE {_BY_SEQ}", (seqs,))
+        self._run(_FORGET_STEPS, (seqs,))
+        self.count(left=Counter([(r.queue, r.type, r.state) for r in records]))
+
     def crash(self, worker: int, name: str) -> Counter[int]:
         """A batch of a dead worker's jobs; how many went into which state."""
         records = self.load("worker = ? AND state IN (2, 3) LIMIT ?", worker, BATCH)
@@ -553,9 +598,7 @@ class Session:
         ).fetchall()
         seqs = _encode([row[0] for row in rows]).decode()
         self._run(f"DELETE FROM {_TABLE} WHERE {_BY_SEQ}", (seqs,))
-        self._run(
-            "DELETE FROM durably_steps WHERE job IN (SELECT value FROM json_each(?))", (seqs,)
-        )
+        self._run(_FORGET_STEPS, (seqs,))
         self.count(left=Counter(row[1:] for row in rows))
         return len(rows)
 
@@ -843,6 +886,38 @@ class Session:
         query, arguments = listing(_ROW, states, kind=kind, queue=queue, limit=limit, beyond=beyond)
         return self.decode(query, arguments)
 
+    def search(self, where: Search, limit: int, after: int | None, scan: int) -> Found:
+        """A page of jobs that match."""
+        look = Look(where, after=after, scan=scan)
+        if not self._some(look):
+            return Found([])
+        records = self.decode(*look.matches(_ROW, limit + 1))
+        jobs = [record.to_job() for record in records[:limit]]
+        return Found(jobs, *self._end(look, [record.seq for record in records], limit))
+
+    def match_ids(self, where: Search, limit: int, after: int | None, scan: int) -> FoundIds:
+        """A page of their ids."""
+        look = Look(where, after=after, scan=scan)
+        if not self._some(look):
+            return FoundIds([])
+        query, arguments = look.matches("json_array(seq, id)", limit + 1)
+        (text,) = self._run(
+            f"SELECT json_group_array(json(row)) FROM ({query})", arguments
+        ).fetchone()
+        rows = msgspec.json.decode(text, type=list[tuple[int, str]])
+        end = self._end(look, [seq for seq, _ in rows], limit)
+        return FoundIds([job_id for _, job_id in rows[:limit]], *end)
+
+    def _some(self, look: Look) -> bool:
+        """Whether the maintained counts know of jobs that could match."""
+        return self._run(*look.counted()).fetchone() is not None
+
+    def _end(self, look: Look, seqs: Sequence[int], limit: int) -> tuple[int | None, int]:
+        """Where the next page begins, and how many jobs were looked at, given the matches' places."""
+        full = len(seqs) > limit
+        scanned, last = self._run(*look.looked_at(seqs[limit - 1] if full else 0)).fetchone()
+        return last if full or scanned == look.scan else None, scanned
+
     # Loading and saving
 
     def load(self, where: str, *arguments: Any) -> list[JobRecord]:
@@ -861,14 +936,14 @@ class Session:
             return self.load(_BY_SEQ, items)
         return str(text)
 
-    def decode(self, query: str, arguments: Sequence[Any]) -> list[JobRecord]:
+    def decode(self, query: str, arguments: Sequence[Any] | Mapping[str, Any]) -> list[JobRecord]:
         """The jobs of a query whose column `row` is their JSON, in its order."""
         grouped = f"SELECT json_group_array(json(row)) FROM ({query})"
         try:
-            (text,) = self._run(grouped, tuple(arguments)).fetchone()
+            (text,) = self._run(grouped, arguments).fetchone()
         except sqlite3.DataError:
             # Together they are over SQLite's limit for one text, alone they are not.
-            return [_record.decode(row) for (row,) in self._run(query, tuple(arguments))]
+            return [_record.decode(row) for (row,) in self._run(query, arguments)]
         return _records.decode(text)
 
     def _transition(

@@ -18,11 +18,13 @@ from typing import Any, NamedTuple, TypeVar, overload
 
 import msgspec
 
+from durably.domain.bulk import Acted, BulkAction
 from durably.domain.claiming import Claim
 from durably.domain.clock import Clock, SystemClock
 from durably.domain.errors import StoreBusyError, StoreClosedError
 from durably.domain.job import STATES_OF, Draft, Job, JobStatus, Progress, State
 from durably.domain.outcome import NO_CHANGES, Changes, Event, Lease, Outcome, Record
+from durably.domain.search import SCAN_MOST, Found, FoundIds, Search
 from durably.store import (
     Activity,
     Capabilities,
@@ -553,6 +555,16 @@ class SQLiteStore:
         """See `Store.retry`."""
         return await self._control(lambda session: session.redrive(job_id, payload), changes)
 
+    async def delete(self, job_id: str, changes: Changes = NO_CHANGES) -> None:
+        """See `Store.delete`."""
+        await self._control(lambda session: session.delete(job_id), changes)
+
+    async def act(
+        self, action: BulkAction, ids: Sequence[str], changes: Changes = NO_CHANGES
+    ) -> Acted:
+        """See `Store.act`."""
+        return await self._control(lambda session: session.act(action, ids), changes)
+
     async def pause(self, queue: str, *, paused: bool, changes: Changes = NO_CHANGES) -> None:
         """See `Store.pause`."""
         await self._control(lambda session: session.pause(queue, paused=paused), changes)
@@ -613,6 +625,22 @@ class SQLiteStore:
                 record.to_job() for record in session.find(states, type, queue, limit, after)
             ]
         )
+
+    async def search(
+        self, where: Search, *, limit: int, after: int | None = None, scan: int = SCAN_MOST
+    ) -> Found:
+        """See `Store.search`."""
+        if not where.may_match:
+            return Found([])
+        return await self._read(lambda session: session.search(where, limit, after, scan))
+
+    async def match_ids(
+        self, where: Search, *, limit: int, after: int | None = None, scan: int = SCAN_MOST
+    ) -> FoundIds:
+        """See `Store.match_ids`."""
+        if not where.may_match:
+            return FoundIds([])
+        return await self._read(lambda session: session.match_ids(where, limit, after, scan))
 
     async def stats(self) -> StoreStats:
         """See `Store.stats`."""

@@ -5,10 +5,12 @@ from random import Random
 
 import pytest
 
+from durably.domain.bulk import BulkAction
 from durably.domain.clock import to_us
 from durably.domain.errors import JobNotFoundError, StoreClosedError
 from durably.domain.job import Job, JobPriority, JobStatus, State
 from durably.domain.outcome import Lease
+from durably.domain.search import Search
 from durably.store import Notice, NoticeKind, Oldest, Store
 from durably.testing.clock import VirtualClock
 from durably.testing.conformance.control import each_unknown_id
@@ -377,11 +379,15 @@ class Reading:
             store.events,
             lambda: store.cancel(lease.job_id),
             lambda: store.retry(lease.job_id),
+            lambda: store.delete(lease.job_id),
+            lambda: store.act(BulkAction.RETRY, [lease.job_id]),
             lambda: store.pause("default", paused=True),
             store.paused,
             lambda: store.cleanup(0),
             lambda: store.get(lease.job_id),
             store.find,
+            lambda: store.search(Search(), limit=1),
+            lambda: store.match_ids(Search(), limit=1),
             store.stats,
             store.oldest_ready,
             store.workers,
@@ -416,7 +422,7 @@ class Drive:
     async def step(self) -> None:
         """One operation."""
         doing = (self._add, self._add, self._claim, self._claim, self._end, self._control)
-        rare = (self._time, self._die, self._leave, self._clean)
+        rare = (self._time, self._die, self._leave, self._clean, self._act)
         await self._random.choice((*doing, *doing, *rare))()
 
     async def _add(self) -> None:
@@ -469,6 +475,10 @@ class Drive:
                 await self._store.cancel(job_id)
             elif job.unique_key is None:
                 await self._store.retry(job_id)
+
+    async def _act(self) -> None:
+        ids = self._random.choices(self._ids, k=4) if self._ids else []
+        await self._store.act(self._random.choice(list(BulkAction)), ids)
 
     async def _time(self) -> None:
         await self._clock.advance(self._random.choice((0.5, 4.0, 20.0)))
