@@ -143,7 +143,8 @@ async def instance_service(
     Args:
         settings: of the service.
         queue: runs its jobs.
-        acting: whether its jobs run here; else the provider is never asked and needs no key.
+        acting: whether its jobs run here; else it needs no key, and without one the provider is
+            never asked.
 
     Raises:
         SettingsError: there is no NOVITA_API_KEY.
@@ -153,7 +154,7 @@ async def instance_service(
     if settings.novita_api_key is None and acting:
         raise SettingsError("NOVITA_API_KEY is not set: the provider needs a key")
     provider = NovitaClient(
-        settings.novita_api_key or "not-needed",
+        settings.novita_api_key,
         base_url=settings.novita_api_base_url,
         timeout=settings.novita_timeout,
     )

@@ -104,6 +104,7 @@ async def test_the_description_has_every_route_with_an_example() -> None:
         "/api/instances/{instance_id}/start",
         "/api/instances/{instance_id}/stop",
         "/api/instances/{instance_id}/events",
+        "/api/catalogue",
         "/api/events",
         "/api/jobs",
         "/api/jobs/{job_id}",

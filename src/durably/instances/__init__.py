@@ -1,5 +1,6 @@
 """The instance service: GPU instances created, watched and deleted by jobs."""
 
+from durably.instances.catalogue import Catalogue, ProductOffer
 from durably.instances.events import DeliveryAttempt, DeliveryStatus, WebhookDelivery
 from durably.instances.instance import (
     Instance,
@@ -10,13 +11,20 @@ from durably.instances.instance import (
     Operation,
 )
 from durably.instances.novita import NovitaClient
-from durably.instances.provider import BillingMode, Provider
+from durably.instances.provider import (
+    BillingMode,
+    Provider,
+    ProviderError,
+    ProviderUnavailable,
+    Unauthorized,
+)
 from durably.instances.reconciler import Reconciliation
 from durably.instances.request import Fault, InstanceRequest, ValidationError
 from durably.instances.worker import InstancePage, JobWorkerService
 
 __all__ = [
     "BillingMode",
+    "Catalogue",
     "DeliveryAttempt",
     "DeliveryStatus",
     "Fault",
@@ -30,8 +38,12 @@ __all__ = [
     "NovitaClient",
     "OnFailure",
     "Operation",
+    "ProductOffer",
     "Provider",
+    "ProviderError",
+    "ProviderUnavailable",
     "Reconciliation",
+    "Unauthorized",
     "ValidationError",
     "WebhookDelivery",
 ]

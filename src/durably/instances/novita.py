@@ -76,7 +76,8 @@ class NovitaClient:
     Reads and writes have *max_concurrent* requests each, so that slow creates delay no read.
 
     Args:
-        api_key: The secret of ``NOVITA_API_KEY``.
+        api_key: The secret of ``NOVITA_API_KEY``; None: every call raises Unauthorized, and nothing
+            is sent.
         base_url: Where the API is, ``http`` or ``https``; the setting ``NOVITA_API_BASE_URL``.
         timeout: Seconds for one request, its answer included.
         max_concurrent: Requests under way at once, for reads and for writes.
@@ -88,7 +89,7 @@ class NovitaClient:
 
     def __init__(
         self,
-        api_key: str,
+        api_key: str | None,
         *,
         base_url: str = BASE_URL,
         timeout: float = 30.0,
@@ -99,7 +100,7 @@ class NovitaClient:
             raise ValueError(f"timeout must be a positive number of seconds, got {timeout!r}")
         if max_concurrent < 1:
             raise ValueError(f"max_concurrent must be at least 1, got {max_concurrent!r}")
-        self._api_key = _checked_key(api_key)
+        self._api_key = None if api_key is None else _checked_key(api_key)
         self._base_url = _checked_url(base_url)
         self._timeout = timeout
         self._random = random or Random()  # noqa: S311 - jitter is no secret
@@ -116,8 +117,10 @@ class NovitaClient:
         return await self._read("/clusters", _list_decoder("data", _WireCluster))
 
     async def products(self, name: str, *, billing: BillingMode) -> builtins.list[Product]:
-        """What is on offer under a name like *name*, in every region, available or not."""
-        query = {"productName": name, "billingMethod": billing.value}
+        """What is on offer under a name like *name*, in every region, available or not; "": all."""
+        query = {"billingMethod": billing.value}
+        if name:
+            query["productName"] = name
         return await self._read("/products", _list_decoder("data", _WireProduct), query)
 
     async def template(self, template_id: str | int) -> Template:
@@ -233,6 +236,8 @@ class NovitaClient:
 
         Errors of the HTTP library are not chained: they hold the request's headers, key included.
         """
+        if self._api_key is None:
+            raise Unauthorized("this process has no key of the provider: NOVITA_API_KEY is not set")
         what = f"{method} {route}"
         lane = self._reads if method == "GET" else self._writes
         try:
@@ -304,6 +309,7 @@ class NovitaClient:
 
     def _redacted(self, text: str) -> str:
         """*text* on one line, without the key, and only then shortened: half a key is one too."""
+        assert self._api_key is not None
         return " ".join(text.replace(self._api_key, "***").split())[:_MESSAGE_CHARS_MAX]
 
 

@@ -88,9 +88,9 @@ def choose(
     be billed, then the one with more memory, more CPUs, the lower id.
     """
     offers = [
-        Offer(product=product, region=region, price_e5=_price(product, billing))
+        Offer(product=product, region=region, price_e5=price_for(product, billing))
         for product in _named(products, name)
-        if region in product.regions and product.available and _price(product, billing) > 0
+        if region in product.regions and product.available and price_for(product, billing) > 0
     ]
     return sorted(offers, key=_rank)
 
@@ -126,7 +126,7 @@ def _named(products: Iterable[Product], name: str) -> list[Product]:
     return exact or matching
 
 
-def _price(product: Product, billing: BillingMode) -> int:
+def price_for(product: Product, billing: BillingMode) -> int:
     """The price that *billing* leads to; 0 when the product is not offered that way."""
     if product.billing_methods and billing not in product.billing_methods:
         return 0

@@ -252,7 +252,7 @@ class Provider(Protocol):
         ...
 
     async def products(self, name: str, *, billing: BillingMode) -> builtins.list[Product]:
-        """What is on offer under a name like *name*, in every region, available or not.
+        """What is on offer under a name like *name*, in every region, available or not; "": all.
 
         The provider matches names loosely: ``durably.instances.products`` chooses among them.
         """

@@ -17,6 +17,7 @@ import uuid_utils
 from durably import Changeset, Clock, JobQueueService, RetryPolicy, SystemClock
 from durably.instances import jobs
 from durably.instances.addresses import AddressPolicy
+from durably.instances.catalogue import Catalogue, CatalogueView
 from durably.instances.create import create_instance
 from durably.instances.delivery import WebhookSender, check_secret
 from durably.instances.events import WebhookDelivery
@@ -142,6 +143,7 @@ class JobWorkerService:
             base_delay=retry_base_delay,
             random=spread,
         )
+        self._catalogue = CatalogueView(provider, clock, timeout=novita_timeout)
         self._reconciler = Reconciler(queue, self._tools, clock)
         self._sender: WebhookSender | None = None
         self._reconciling: asyncio.Task[None] | None = None
@@ -302,6 +304,14 @@ class JobWorkerService:
         """
         await self._records.load(instance_id)
         return await self._records.deliveries(instance_id)
+
+    async def catalogue(self) -> Catalogue:
+        """What the provider has on offer, as it was at most a minute ago; asked for once for all.
+
+        Raises:
+            ProviderError: the provider does not say.
+        """
+        return await self._catalogue.read()
 
     # Inside
 

@@ -14,11 +14,12 @@ from durably.server.answers import problems
 from durably.server.errors import answer_error
 from durably.server.gate import AsgiApp, Gate
 from durably.server.openapi import document
-from durably.server.routes import events, instances, jobs, operations, queues
+from durably.server.routes import catalogue, events, instances, jobs, operations, queues
 from durably.server.service import Service
 
 ROUTES: list[HTTPRouteHandler] = [
     *instances.HANDLERS,
+    *catalogue.HANDLERS,
     *jobs.HANDLERS,
     *queues.HANDLERS,
     *events.HANDLERS,

@@ -5,6 +5,7 @@ logged under the request id and answered in general words.
 """
 
 import logging
+import math
 from collections.abc import Mapping
 from http import HTTPStatus
 from typing import Annotated, Any
@@ -25,12 +26,19 @@ from durably.instances import (
     Fault,
     InstanceConflictError,
     InstanceNotFoundError,
+    ProviderError,
+    ProviderUnavailable,
+    Unauthorized,
     ValidationError,
 )
 
 PROBLEM_TYPE = "application/problem+json"
 RETRY_AFTER_S = 1
 """What a client is told to wait when the store is in the way."""
+PROVIDER_RETRY_S = 5
+"""The same when the provider is, and does not say for how long."""
+PROVIDER_REFUSES_S = 60
+"""The same when it refuses our key, or there is none: somebody has to see to that."""
 _log = logging.getLogger("durably.server")
 _CODES = {
     400: "bad_request",
@@ -138,6 +146,8 @@ def api_error(error: BaseException) -> ApiError:
                 "the store cannot take this now, nothing was changed; try again",
                 headers={"Retry-After": str(RETRY_AFTER_S)},
             )
+        case ProviderError():
+            return _of_provider(error)
         case HTTPException() if error.status_code in _CODES:
             return _of_litestar(error)
         case _:
@@ -165,6 +175,21 @@ def log(told: ApiError, error: BaseException, request_id: str) -> None:
         _log.warning("request %s: %s", request_id, error)
     elif told.status >= 500 and error is not told:
         _log.error("request %s has failed", request_id, exc_info=error)
+
+
+def _of_provider(error: ProviderError) -> ApiError:
+    """What keeps the provider from answering; its messages hold no key."""
+    if isinstance(error, Unauthorized):
+        code, wait = "provider_unauthorized", PROVIDER_REFUSES_S
+    else:
+        asked = error.retry_after if isinstance(error, ProviderUnavailable) else None
+        code, wait = "provider_unavailable", max(PROVIDER_RETRY_S, math.ceil(asked or 0.0))
+    return ApiError(
+        503,
+        code,
+        f"the provider does not say what it has on offer: {error}",
+        headers={"Retry-After": str(wait)},
+    )
 
 
 def _of_litestar(error: HTTPException) -> ApiError:
