@@ -264,6 +264,20 @@ async def test_an_etag_spares_the_second_reading() -> None:
         assert (await api.get(path, headers={"If-None-Match": first.headers["ETag"]})).status == 200
 
 
+async def test_the_cost_is_shown_once_there_is_a_price() -> None:
+    """Null before; then USD so far, in the list too, and the same for a minute: 304."""
+    async with running(started=False) as api:
+        instance_id = await api.instance()
+        path = f"/api/instances/{instance_id}"
+        assert (await api.get(path)).json["cost"] is None
+        await api.world.service.start()
+        ready = await api.reaches(instance_id, "ready")
+        assert (ready["cost"], ready["hourlyPrice"]) == (0.0, 0.35)
+        assert (await api.get("/api/instances")).json["instances"][0]["cost"] == 0.0
+        known = (await api.get(path)).headers["ETag"]
+        assert (await api.get(path, headers={"If-None-Match": known})).status == 304
+
+
 async def test_the_estimate_learns_from_what_was() -> None:
     """After an instance has become ready in a moment the next is not promised in minutes."""
     async with running() as api:

@@ -147,6 +147,10 @@ class Instance(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     cluster_id: str | None = None
     price_e5: int | None = None
     """In 1e-5 USD per GPU and hour."""
+    billed_s: float = 0.0
+    """Seconds that have been billed until `billed_since`, or in all."""
+    billed_since: datetime | None = None
+    """Since when it is being billed; None while it is not: there is none upstream, or it has stopped."""
     port_mappings: tuple[PortMapping, ...] = ()
     health_check: HealthCheck | None = None
 
@@ -199,6 +203,24 @@ class Instance(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
             and self.novita_instance_id is not None
             and not self.upstream_gone
         )
+
+    @property
+    def hourly_price(self) -> float | None:
+        """In USD, all its GPUs; None while no product is chosen."""
+        return None if self.price_e5 is None else self.price_e5 * self.gpu_num / 100_000
+
+    def cost(self, now: datetime) -> float | None:
+        """What it has cost until *now*, in USD to a hundredth of a cent; None without a price.
+
+        An estimate by our own clock, of what we know to exist, before the provider's rounding; not
+        its bill. While it is billed only whole minutes count, so that it changes once a minute.
+        """
+        if self.hourly_price is None:
+            return None
+        running = 0.0
+        if self.billed_since is not None:
+            running = max(0.0, (now - self.billed_since).total_seconds()) // 60 * 60
+        return round(self.hourly_price * (self.billed_s + running) / 3_600, 4)
 
     def wants(self, upstream_id: str) -> bool:
         """Whether the upstream instance of this id is to go on existing."""

@@ -44,9 +44,9 @@ class _Look(Attempt):
         if upstream.status_error is not None:
             return self._failed(f"the instance failed to start: {upstream.status_error}")
         if upstream.is_reclaimed:
-            return self._failed("the provider took the spot instance back")
+            return self._stopped("the provider took the spot instance back")
         if upstream.status is UpstreamStatus.EXITED:
-            return self._failed("the instance stopped before it was ready")
+            return self._stopped("the instance stopped before it was ready")
         if upstream.status is UpstreamStatus.RUNNING:
             return await self._running(upstream)
         left = self._time_left()
@@ -100,6 +100,14 @@ class _Look(Attempt):
         def apply(edit: Edit) -> None:
             edit.set(health_check=check or edit.instance.health_check)
             edit.fail(reason, on_failure=self.settings.on_failure, type=type)
+
+        self.change(apply)
+        return InstanceStatus.FAILED
+
+    def _stopped(self, reason: str) -> str:
+        def apply(edit: Edit) -> None:
+            edit.end_billing()
+            edit.fail(reason, on_failure=self.settings.on_failure)
 
         self.change(apply)
         return InstanceStatus.FAILED

@@ -99,7 +99,9 @@ class _Start(_Operation):
         raise self.look_again(self._until_next())
 
     def _hand_over(self, edit: Edit) -> None:
-        edit.set(started_at=self.now(), operation_error=None)
+        now = self.now()
+        edit.begin_billing(now)
+        edit.set(started_at=now, operation_error=None)
         edit.enqueue_monitor(self.settings)
 
     def _still_stopped(self, reason: str) -> str:

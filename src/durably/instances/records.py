@@ -106,6 +106,18 @@ class Edit:
         if told.sequence is not None and self.instance.webhook_url is not None:
             self._deliver(type, told.sequence, msgspec.to_builtins(told))
 
+    def begin_billing(self, since: datetime) -> None:
+        """It is billed from then on, unless it is already."""
+        if self.instance.billed_since is None:
+            self.set(billed_since=since)
+
+    def end_billing(self) -> None:
+        """It is billed no more: it has stopped, or is gone."""
+        since = self.instance.billed_since
+        if since is not None:
+            passed = max(0.0, (self._now - since).total_seconds())
+            self.set(billed_s=self.instance.billed_s + passed, billed_since=None)
+
     def begin(self, operation: Operation) -> None:
         """Make *operation* the one in progress, and see that it has a job."""
         before = self.instance.operation
@@ -123,6 +135,8 @@ class Edit:
         cleanup = cleanup_after_failure(self.instance, on_failure)
         if not self.instance.may_exist_upstream:
             self.set(upstream_gone=True)
+        if self.instance.upstream_gone:
+            self.end_billing()
         self._end_health_check()
         self.move(InstanceStatus.FAILED, type=type, error=reason)
         self.end()
@@ -131,6 +145,7 @@ class Edit:
 
     def vanish(self, reason: str | None = None) -> None:
         """Nothing is left upstream: end the operation in progress; *reason* if nobody asked for it."""
+        self.end_billing()
         self.set(upstream_gone=True, intent=None)
         if self.instance.operation in {Operation.CLEANUP_DELETE, Operation.CLEANUP_STOP}:
             self.tell(CLEANED_UP)
@@ -140,6 +155,7 @@ class Edit:
 
     def stop(self, reason: str | None = None) -> None:
         """It has stopped: end the operation in progress; *reason* if nobody asked for it."""
+        self.end_billing()
         if self.instance.operation is Operation.CLEANUP_STOP:
             self.tell(CLEANED_UP)
         else:

@@ -54,6 +54,8 @@ class Tools:
             nameless = edit.instance.novita_instance_id is None
             if not creating and not (nameless and edit.instance.is_being_deleted):
                 return False
+            intent = edit.instance.intent
+            edit.begin_billing(self.records.now() if intent is None else intent.called_at)
             edit.set(novita_instance_id=upstream_id, operation_error=None)
             edit.settle_calls()
             if creating:

@@ -184,6 +184,16 @@ class InstanceView(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     chosen_region: str | None
     cluster_id: str | None
     hourly_price: Annotated[float, Meta(description="USD an hour, all its GPUs.")] | None
+    cost: (
+        Annotated[
+            float,
+            Meta(
+                description="USD so far, by the minute: an estimate by this service's clock, not the "
+                "provider's bill."
+            ),
+        ]
+        | None
+    )
     port_mappings: tuple[PortMapping, ...]
     health_check: HealthCheck | None
     created_at: datetime
@@ -245,13 +255,13 @@ def job_view(job: Job, now: datetime, *, tracebacks: bool = True) -> JobView:
     return JobView(**fields, scheduled=waits)
 
 
-def instance_fields(instance: Instance) -> dict[str, Any]:
-    """The fields of `InstanceView` for *instance*."""
-    price = instance.price_e5
+def instance_fields(instance: Instance, now: datetime) -> dict[str, Any]:
+    """The fields of `InstanceView` for *instance* as it is *now*."""
     return {
         **{name: getattr(instance, name) for name in _SAME},
         "instance_id": instance.id,
-        "hourly_price": None if price is None else price * instance.gpu_num / 100_000,
+        "hourly_price": instance.hourly_price,
+        "cost": instance.cost(now),
     }
 
 

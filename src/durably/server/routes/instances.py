@@ -116,8 +116,10 @@ async def list_instances(
 ) -> Response[InstancePage]:
     """Newest first, terminated ones included."""
     no_other_query(request, "limit", "after")
-    page = await service_of(request).instances.list(limit=limit, after=after)
-    shown = [InstanceView(**instance_fields(one)) for one in page.instances]
+    service = service_of(request)
+    page = await service.instances.list(limit=limit, after=after)
+    now = service.now()
+    shown = [InstanceView(**instance_fields(one, now)) for one in page.instances]
     return answer(
         InstancePage(
             instances=shown, total=page.total, next_cursor=page.next_cursor or msgspec.UNSET
@@ -142,7 +144,7 @@ async def get_instance(
         raise InstanceNotFoundError(instance_id)
     events = await service.queue.get_events(subject=instance_id, limit=_EVENTS_MOST)
     detail = InstanceDetail(
-        **instance_fields(instance),
+        **instance_fields(instance, service.now()),
         timeline=[_timeline_event(event) for event in events],
         deliveries=await service.instances.deliveries(instance_id),
     )
@@ -207,12 +209,13 @@ async def _change(
     action: str,
     change: Callable[..., Awaitable[Instance]],
 ) -> Response[InstanceView]:
-    origin = origin_of(request)
+    service, origin = service_of(request), origin_of(request)
     instance = await change(
         instance_id, note=lambda changes: origin.note(changes, action, instance_id)
     )
-    headers = {"Location": f"/api/instances/{instance.id}", **_retry_after(service_of(request))}
-    return answer(InstanceView(**instance_fields(instance)), status=202, headers=headers)
+    headers = {"Location": f"/api/instances/{instance.id}", **_retry_after(service)}
+    shown = InstanceView(**instance_fields(instance, service.now()))
+    return answer(shown, status=202, headers=headers)
 
 
 def _retry_after(service: Service) -> dict[str, str]:
