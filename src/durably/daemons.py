@@ -129,11 +129,13 @@ async def _http_service(
     from durably.server.limits import RateLimiter
     from durably.server.metrics import Metrics
     from durably.server.readiness import Readiness
+    from durably.server.redaction import Redactor
     from durably.server.service import HOUSEKEEPING_INTERVAL_S, Service
     from durably.server.streams import EventLog
 
     clock = SystemClock()
-    async with EventLog(queue, clock) as log:
+    redactor = Redactor(settings.redact)
+    async with EventLog(queue, clock, redactor) as log:
         service = Service(
             queue=queue,
             instances=instances,
@@ -142,6 +144,7 @@ async def _http_service(
             estimate=Estimate(instances, clock),
             readiness=Readiness(queue, workers=workers),
             metrics=Metrics(),
+            redactor=redactor,
             tokens=Tokens.parse(settings.tokens),
             limiter=RateLimiter(settings.rate_limit, clock),
             clock=clock,

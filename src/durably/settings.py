@@ -69,6 +69,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, dict=True):
         tuple[Text, ...], Meta(description="host names, addresses or networks such as 10.0.0.0/8")
     ] = ()
     """Hosts, addresses and CIDRs that webhooks may reach although they are not public."""
+    redact: Annotated[
+        tuple[Text, ...], Meta(description="names of payload fields such as password")
+    ] = ()
+    """Fields whose values the HTTP API does not show, at any depth; upper and lower case are one."""
     on_failure: Annotated[
         Literal["delete", "stop", "keep"], Meta(description="delete, stop or keep")
     ] = "delete"

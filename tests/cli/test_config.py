@@ -16,6 +16,7 @@ def test_every_setting_is_shown_with_its_source(
 ) -> None:
     """Flag, environment, file, default: as the faults call them."""
     (tmp_path / "durably.toml").write_text('lease = 12.5\nwebhook_allow = ["10.0.0.0/8"]\n')
+    monkeypatch.setenv("DURABLY_REDACT", "password, pin")
     monkeypatch.setenv("DURABLY_PORT", "9000")
     monkeypatch.setenv("DURABLY_TOKENS", f"admin:{TOKEN}")
     monkeypatch.setenv("NOVITA_API_KEY", "key-of-novita")
@@ -25,6 +26,7 @@ def test_every_setting_is_shown_with_its_source(
     assert shown["DURABLY_PORT"] == {"value": 9000, "source": "environment"}
     assert shown["DURABLY_LEASE"] == {"value": 12.5, "source": "durably.toml"}
     assert shown["DURABLY_WEBHOOK_ALLOW"]["value"] == ["10.0.0.0/8"]
+    assert shown["DURABLY_REDACT"] == {"value": ["password", "pin"], "source": "environment"}
     assert shown["DURABLY_CONCURRENCY"] == {"value": 32, "source": "default"}
     assert shown["DURABLY_TOKENS"] == {"value": "***", "source": "environment"}
     assert shown["NOVITA_API_KEY"]["value"] == "***"

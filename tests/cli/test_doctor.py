@@ -56,6 +56,15 @@ def test_it_prints_a_line_for_each_check(run: Run, jobs: Jobs) -> None:
     assert after.strip() == "start a worker that has these handlers"
 
 
+def test_it_says_which_fields_are_hidden(
+    run: Run, jobs: Jobs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The names of DURABLY_REDACT, or that there are none."""
+    assert checks(run)["redaction"]["found"].endswith("none, see DURABLY_REDACT")
+    monkeypatch.setenv("DURABLY_REDACT", "password,pin")
+    assert checks(run)["redaction"]["found"].endswith(": password, pin")
+
+
 def test_an_old_sqlite_is_remarked_upon(
     run: Run, jobs: Jobs, monkeypatch: pytest.MonkeyPatch
 ) -> None:

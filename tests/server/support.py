@@ -1,6 +1,6 @@
 """The HTTP service on a real socket, with a client, around the world of the instance tests."""
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -18,6 +18,7 @@ from durably.server.idempotency import IdempotencyKeys
 from durably.server.limits import RateLimiter
 from durably.server.metrics import Metrics
 from durably.server.readiness import Readiness
+from durably.server.redaction import Redactor
 from durably.server.service import Service
 from durably.server.serving import address_of, bind, serving
 from durably.server.streams import EventLog
@@ -129,11 +130,13 @@ async def service_around(
     tokens: str = "",
     rate_limit: float = 0.0,
     workers: bool = True,
+    redact: Sequence[str] = (),
     clock: Clock | None = None,
 ) -> AsyncIterator[Service]:
     """What the routes share, as the composition root makes it."""
     clock = clock or SystemClock()
-    async with EventLog(queue, clock) as log:
+    redactor = Redactor(redact)
+    async with EventLog(queue, clock, redactor) as log:
         yield Service(
             queue=queue,
             instances=instances,
@@ -142,6 +145,7 @@ async def service_around(
             estimate=Estimate(instances, clock),
             readiness=Readiness(queue, workers=workers),
             metrics=Metrics(),
+            redactor=redactor,
             tokens=Tokens.parse(tokens),
             limiter=RateLimiter(rate_limit, clock),
             clock=clock,
@@ -156,13 +160,19 @@ async def running(
     token: str | None = None,
     rate_limit: float = 0.0,
     started: bool = True,
+    redact: Sequence[str] = (),
     **options: Any,
 ) -> AsyncIterator[Api]:
     """The service with a simulated provider; *options* are those of `tests.instances.support`."""
     async with (
         a_world(started=started, **options) as world,
         service_around(
-            world.queue, world.service, tokens=tokens, rate_limit=rate_limit, workers=started
+            world.queue,
+            world.service,
+            tokens=tokens,
+            rate_limit=rate_limit,
+            workers=started,
+            redact=redact,
         ) as service,
     ):
         listening = bind("127.0.0.1", 0)

@@ -40,6 +40,7 @@ def test_defaults_are_those_of_the_contract(tmp_path: Path) -> None:
         "rate_limit": 10_000.0,
         "webhook_secret": None,
         "webhook_allow": (),
+        "redact": (),
         "on_failure": "delete",
         "reconcile_interval": 300.0,
         "poll_interval": 30.0,

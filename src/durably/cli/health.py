@@ -55,7 +55,7 @@ class Check(msgspec.Struct, frozen=True, kw_only=True):
 
 async def examine(settings: Settings) -> list[Check]:
     """Look at this installation and at the store of *settings*, which is not created."""
-    checks = [_python(), _sqlite(), *_extras(), _clock()]
+    checks = [_python(), _sqlite(), *_extras(), _clock(), _redaction(settings)]
     try:
         if reason := await app.missing_store(settings.store):
             way_out = "it is made by the first program that opens it; check DURABLY_STORE"
@@ -91,6 +91,11 @@ def _python() -> Check:
         name="versions",
         found=f"durably {durably.__version__}, python {release}, msgspec {version('msgspec')}",
     )
+
+
+def _redaction(settings: Settings) -> Check:
+    names = ", ".join(settings.redact) or "none, see DURABLY_REDACT"
+    return Check(name="redaction", found=f"fields that the HTTP API does not show: {names}")
 
 
 def _sqlite() -> Check:

@@ -53,7 +53,8 @@ class EventData(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_
     """What an event says of its instance."""
 
     instance_id: str
-    status: InstanceStatus
+    status: InstanceStatus | None = None
+    """None where it is about an upstream instance that no record wants."""
     novita_instance_id: str | None = None
     elapsed_time: float | None = None
     """Seconds since the operation in progress, or the last one, began."""

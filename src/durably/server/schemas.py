@@ -6,12 +6,13 @@ from typing import Annotated, Any
 import msgspec
 from msgspec import Meta
 
-from durably import Job, JobStatus, QueueStats
+from durably import Event, Job, JobStatus, QueueStats
 from durably.instances import BillingMode, Instance, InstanceStatus, Operation, WebhookDelivery
 from durably.instances.events import InstanceEvent
 from durably.instances.instance import HealthCheck
 from durably.instances.provider import PortMapping
 from durably.server.audit import AuditEntry
+from durably.server.redaction import Redactor
 
 NO_NUL = r"^[^\x00]*$"
 _NOT_BLANK = r"^[^\x00]*[^\s\x00][^\x00]*$"
@@ -245,14 +246,33 @@ class Health(msgspec.Struct, frozen=True, kw_only=True):
     status: str
 
 
-def job_view(job: Job, now: datetime, *, tracebacks: bool = True) -> JobView:
+def job_view(job: Job, now: datetime, redactor: Redactor, *, tracebacks: bool = True) -> JobView:
     """*job* as clients see it."""
     fields = {name: getattr(job, name) for name in Job.__struct_fields__}
+    fields["payload"] = redactor.hide(job.payload)
+    fields["result"] = redactor.hide(job.result)
     if not tracebacks and job.errors:
         fields["errors"] = tuple(msgspec.structs.replace(e, traceback="") for e in job.errors)
     due = job.next_retry_at or job.run_at
     waits = job.status is JobStatus.PENDING and due is not None and due > now
     return JobView(**fields, scheduled=waits)
+
+
+def delivery_view(delivery: WebhookDelivery, redactor: Redactor) -> WebhookDelivery:
+    """*delivery* as clients see it."""
+    return msgspec.structs.replace(
+        delivery,
+        payload=redactor.hide(delivery.payload),
+        headers=redactor.hide(delivery.headers, headers=True),
+    )
+
+
+def timeline_event(event: Event, redactor: Redactor) -> TimelineEvent:
+    """*event* of an instance as clients see it."""
+    told = msgspec.convert(event.data, InstanceEvent)
+    fields = {name: getattr(told, name) for name in InstanceEvent.__struct_fields__}
+    fields["data"] = redactor.hide(msgspec.to_builtins(told.data))
+    return TimelineEvent(id=event.id, **fields)
 
 
 def instance_fields(instance: Instance, now: datetime) -> dict[str, Any]:

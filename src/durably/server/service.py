@@ -6,9 +6,9 @@ from typing import Any
 
 from litestar import Request
 
-from durably import Clock, JobQueueService
+from durably import Clock, Job, JobQueueService
 from durably.domain.clock import to_datetime
-from durably.instances import JobWorkerService
+from durably.instances import JobWorkerService, WebhookDelivery
 from durably.server import audit
 from durably.server.audit import Origin
 from durably.server.auth import Tokens
@@ -17,6 +17,8 @@ from durably.server.idempotency import IdempotencyKeys
 from durably.server.limits import RateLimiter
 from durably.server.metrics import Metrics
 from durably.server.readiness import Readiness
+from durably.server.redaction import Redactor
+from durably.server.schemas import JobView, delivery_view, job_view
 from durably.server.streams import EventLog
 
 HOUSEKEEPING_INTERVAL_S = 300.0
@@ -33,6 +35,7 @@ class Service:
     estimate: Estimate
     readiness: Readiness
     metrics: Metrics
+    redactor: Redactor
     tokens: Tokens
     limiter: RateLimiter
     clock: Clock
@@ -40,6 +43,14 @@ class Service:
     def now(self) -> datetime:
         """The time, aware and UTC."""
         return to_datetime(self.clock.now_us())
+
+    def view(self, job: Job, *, tracebacks: bool = True) -> JobView:
+        """*job* as it may be shown."""
+        return job_view(job, self.now(), self.redactor, tracebacks=tracebacks)
+
+    def delivery(self, delivery: WebhookDelivery) -> WebhookDelivery:
+        """*delivery* as it may be shown."""
+        return delivery_view(delivery, self.redactor)
 
     async def housekeep(self) -> None:
         """Remove old audit entries and keys."""

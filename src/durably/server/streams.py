@@ -20,6 +20,7 @@ import msgspec
 
 from durably import Clock, Event, JobQueueService, StoreError
 from durably.server.audit import AUDIT_SUBJECTS
+from durably.server.redaction import Redactor
 from durably.store import Notice, NoticeKind
 
 KEEP_ALIVE_S = 15.0
@@ -49,9 +50,13 @@ class EventLog:
     Args:
         queue: whose events.
         clock: where time comes from.
+        redactor: hides what is not shown; None: credentials in headers only.
     """
 
-    def __init__(self, queue: JobQueueService, clock: Clock) -> None:
+    def __init__(
+        self, queue: JobQueueService, clock: Clock, redactor: Redactor | None = None
+    ) -> None:
+        self._redactor = redactor or Redactor()
         self._queue = queue
         self._clock = clock
         self._tail: deque[_Entry] = deque()
@@ -144,7 +149,7 @@ class EventLog:
             return (), cursor
         # A page that is not full ends beyond all that had been read when it was asked for.
         ends = page[-1].id if len(page) == _PAGE else max(last, page[-1].id if page else 0)
-        return _entries(page), ends
+        return self._entries(page), ends
 
     # Reading
 
@@ -195,28 +200,27 @@ class EventLog:
             page = await self._queue.get_events(after=self._last, limit=_PAGE)
             full = len(page) == _PAGE
             if page:
-                self._tail.extend(_entries(page))
+                self._tail.extend(self._entries(page))
                 self._last = page[-1].id
                 while len(self._tail) > _TAIL:
                     self._floor = self._tail.popleft().id
                 self._changed.set()
                 self._changed = asyncio.Event()
 
+    def _entries(self, page: Sequence[Event]) -> list[_Entry]:
+        return [
+            _Entry(event.id, event.subject, event.topic, _chunk(event, self._redactor))
+            for event in page
+            if event.subject not in AUDIT_SUBJECTS
+        ]
 
-def _entries(page: Sequence[Event]) -> list[_Entry]:
-    return [
-        _Entry(event.id, event.subject, event.topic, _chunk(event))
-        for event in page
-        if event.subject not in AUDIT_SUBJECTS
-    ]
 
-
-def _chunk(event: Event) -> bytes:
+def _chunk(event: Event, redactor: Redactor) -> bytes:
     topic = event.topic.replace("\r", " ").replace("\n", " ")
     return b"id: %d\nevent: %s\ndata: %s\n\n" % (
         event.id,
         topic.encode(),
-        msgspec.json.encode(event.data),
+        msgspec.json.encode(redactor.hide(event.data)),
     )
 
 

@@ -7,9 +7,8 @@ import msgspec
 from litestar import Request, Response, delete, get, post
 from litestar.params import QueryParameter
 
-from durably import Changeset, Event, VersionConflictError
+from durably import Changeset, VersionConflictError
 from durably.instances import Instance, InstanceNotFoundError, ValidationError
-from durably.instances.events import InstanceEvent
 from durably.server.answers import answer, entity, problems
 from durably.server.auth import Role, require
 from durably.server.errors import invalid
@@ -22,8 +21,8 @@ from durably.server.schemas import (
     InstanceDetail,
     InstancePage,
     InstanceView,
-    TimelineEvent,
     instance_fields,
+    timeline_event,
 )
 from durably.server.service import Service, origin_of, service_of
 from durably.server.validation import decode_object, unknown_fields, with_integers
@@ -145,17 +144,13 @@ async def get_instance(
     events = await service.queue.get_events(subject=instance_id, limit=_EVENTS_MOST)
     detail = InstanceDetail(
         **instance_fields(instance, service.now()),
-        timeline=[_timeline_event(event) for event in events],
-        deliveries=await service.instances.deliveries(instance_id),
+        timeline=[timeline_event(event, service.redactor) for event in events],
+        deliveries=[
+            service.delivery(one) for one in await service.instances.deliveries(instance_id)
+        ],
     )
     headers = _retry_after(service) if instance.operation is not None else {}
     return entity(detail, if_none_match, **headers)
-
-
-def _timeline_event(event: Event) -> TimelineEvent:
-    told = msgspec.convert(event.data, InstanceEvent)
-    fields = {name: getattr(told, name) for name in InstanceEvent.__struct_fields__}
-    return TimelineEvent(id=event.id, **fields)
 
 
 @delete(

@@ -18,12 +18,14 @@ from durably import (
     PayloadError,
     VersionConflictError,
 )
+from durably.domain.payload import encode
 from durably.instances import Fault
 from durably.server.answers import answer, entity, problems
 from durably.server.auth import Role, require
 from durably.server.errors import invalid
 from durably.server.idempotency import Key
 from durably.server.parameters import IdempotencyKey, IfNoneMatch, JobId, no_other_query
+from durably.server.redaction import RedactedValueError
 from durably.server.schemas import (
     NO_NUL,
     Explanation,
@@ -31,7 +33,6 @@ from durably.server.schemas import (
     JobPage,
     JobView,
     RetryBody,
-    job_view,
 )
 from durably.server.service import Service, origin_of, service_of
 from durably.server.validation import decode_object, fitted, with_integers
@@ -138,11 +139,10 @@ async def list_jobs(
     found = await service.queue.get_jobs(
         status=status, type=type, queue=queue, limit=limit, after=after
     )
-    now = service.now()
     shown: list[JobView] = []
     size = 0
     for job in found:
-        view = job_view(job, now, tracebacks=False)
+        view = service.view(job, tracebacks=False)
         size += len(msgspec.json.encode(view))
         if shown and size > _PAGE_BYTES:
             break
@@ -181,7 +181,7 @@ async def get_job(
         job = await _waited(service, job, wait)
     if not job.status.is_final:
         headers |= RETRY_AFTER
-    return entity(job_view(job, service.now()), if_none_match, **headers)
+    return entity(service.view(job), if_none_match, **headers)
 
 
 def _wait_of(prefer: str) -> int | None:
@@ -234,14 +234,17 @@ async def cancel_job(request: Request[Any, Any, Any], job_id: JobId) -> Response
     opt={"body": RetryBody, "optional": True, "example": {"payload": {"to": "bob@example.org"}}},
 )
 async def retry_job(request: Request[Any, Any, Any], job_id: JobId) -> Response[JobView]:
-    """Its history stays, and it is given as many attempts as at first."""
+    """Its history stays, and it is given as many attempts as at first.
+
+    A `[redacted]` that comes back in an edited payload stands for the value that was not shown.
+    """
     service = service_of(request)
     content = await request.body()
     body = fitted(decode_object(content) if content else {}, RetryBody)
     edited = body.payload is not msgspec.UNSET
     changes = service.queue.changeset()
     origin_of(request).note(changes, "job.retry", _storable(job_id), edited=edited)
-    options = {"payload": body.payload} if edited else {}
+    options = {"payload": await _restored(service, job_id, body.payload)} if edited else {}
     return _accepted(service, await service.queue.retry_job(job_id, changes=changes, **options))
 
 
@@ -255,6 +258,16 @@ async def explain_job(request: Request[Any, Any, Any], job_id: JobId) -> Respons
     """In words."""
     explanation = await service_of(request).queue.explain(job_id)
     return answer(Explanation(id=job_id, explanation=explanation))
+
+
+async def _restored(service: Service, job_id: str, edited: Any) -> Any:
+    """*edited* with what the payload of the job has where it was not shown."""
+    original = (await _known(service, job_id)).payload
+    encode(edited)  # what is no payload is refused for that
+    try:
+        return service.redactor.restore(edited, original)
+    except RedactedValueError as error:
+        raise invalid(Fault(field="payload", message=str(error))) from None
 
 
 async def _known(service: Service, job_id: str) -> Job:
@@ -273,7 +286,7 @@ def _storable(job_id: str) -> str:
 
 def _accepted(service: Service, job: Job) -> Response[JobView]:
     headers = {"Location": f"/api/jobs/{job.id}", **RETRY_AFTER}
-    return answer(job_view(job, service.now()), status=202, headers=headers)
+    return answer(service.view(job), status=202, headers=headers)
 
 
 HANDLERS = [add_job, list_jobs, get_job, cancel_job, retry_job, explain_job]
