@@ -35,7 +35,7 @@ async def measure(url: str, *, pending: int, scheduled: int, finished: int, jobs
         await support.fill(queue, pending // 2, type="unknown")
         await support.fill(queue, pending // 2, queue="other")
         await support.fill(queue, scheduled, delay=YEAR_S)
-        await _finish(store, finished)
+        await finish(store, finished)
         full = await _costs(store, jobs)
     return {
         **{f"empty_{name}": value for name, value in empty.items()},
@@ -44,7 +44,7 @@ async def measure(url: str, *, pending: int, scheduled: int, finished: int, jobs
     }
 
 
-async def _finish(store: Store, jobs: int) -> None:
+async def finish(store: Store, jobs: int) -> None:
     """Put in jobs that have ended just now, the way `durably copy` does."""
     now = SystemClock().now_us()
     template = JobRecord(

@@ -8,6 +8,7 @@ from typing import Any
 
 from benchmarks import (
     continuous,
+    dashboard,
     enqueue,
     growth,
     idle,
@@ -30,10 +31,15 @@ MEASURES: dict[str, Any] = {
     "idle": idle.measure,
     "growth": growth.measure,
     "service": service.measure,
+    "dashboard": dashboard.measure,
     "continuous": continuous.measure,
     "pinned": partial(continuous.measure, pinned=True),
 }
-WHERE = {"continuous": {"sqlite", "postgres"}, "pinned": {"postgres"}}
+WHERE = {
+    "dashboard": {"sqlite", "postgres"},
+    "continuous": {"sqlite", "postgres"},
+    "pinned": {"postgres"},
+}
 """Questions that are not asked of every store."""
 SIZES: dict[str, dict[str, dict[str, float]]] = {
     "smoke": {
@@ -46,6 +52,7 @@ SIZES: dict[str, dict[str, dict[str, float]]] = {
         "idle": {"seconds": 0.1},
         "growth": {"pending": 20, "scheduled": 20, "finished": 20, "jobs": 20},
         "service": {"jobs": 20},
+        "dashboard": {"jobs": 50, "viewers": 3, "seconds": 0.2},
         "continuous": {"seconds": 0.3},
         "pinned": {"seconds": 0.3},
     },
@@ -59,6 +66,7 @@ SIZES: dict[str, dict[str, dict[str, float]]] = {
         "idle": {"seconds": 1.0},
         "growth": {"pending": 5_000, "scheduled": 5_000, "finished": 10_000, "jobs": 2_000},
         "service": {"jobs": 1_000},
+        "dashboard": {"jobs": 5_000, "viewers": 50, "seconds": 2.0},
         "continuous": {"seconds": 1.2},
         "pinned": {"seconds": 1.2},
     },
@@ -72,6 +80,7 @@ SIZES: dict[str, dict[str, dict[str, float]]] = {
         "idle": {"seconds": 5.0},
         "growth": {"pending": 50_000, "scheduled": 50_000, "finished": 100_000, "jobs": 10_000},
         "service": {"jobs": 10_000},
+        "dashboard": {"jobs": 50_000, "viewers": 200, "seconds": 5.0},
         "continuous": {"seconds": 6.0},
         "pinned": {"seconds": 6.0},
     },
@@ -85,6 +94,7 @@ SIZES: dict[str, dict[str, dict[str, float]]] = {
         "idle": {"seconds": 60.0},
         "growth": {"pending": 10**6, "scheduled": 10**6, "finished": 5 * 10**6, "jobs": 40_000},
         "service": {"jobs": 40_000},
+        "dashboard": {"jobs": 10**6, "viewers": 200, "seconds": 30.0},
         "continuous": {"seconds": 60.0},
         "pinned": {"seconds": 300.0},
     },

@@ -27,7 +27,7 @@ async def measure(url: str, *, jobs: int) -> Figures:
         stderr=PIPE,
     )  # fmt: skip
     try:
-        port = await _port(process)
+        port = await listening_port(process)
         answer = await _Client.connected(port)
         for _ in range(RUNNING):
             await answer.post(b'{"type":"busy"}')
@@ -48,7 +48,8 @@ async def measure(url: str, *, jobs: int) -> Figures:
         await process.communicate()
 
 
-async def _port(process: Process) -> int:
+async def listening_port(process: Process) -> int:
+    """Where ``durably serve`` listens, once it does."""
     assert process.stderr is not None
     said = ""
     while line := (await process.stderr.readline()).decode():

@@ -96,6 +96,12 @@ TABLES = (
         ("http_post_p99_ms", "p99"),
         ("command_url_ms", "`durably stats --url …`, the whole process"),
     )),
+    Table("dashboard", "The dashboard, served by a process that runs no jobs", (
+        ("first_look_ms", "connected to the overview's data, first"),
+        ("look_p50_ms", "later, p50"),
+        ("unwatched_cpu_percent", "share of one core while nobody looks"),
+        ("watched_cpu_percent", "while all watch, ten jobs a second coming"),
+    )),
     Table("continuous", "One process adds and one works, for a while", LASTING, windows=True),
     Table("pinned", "The same beside a REPEATABLE READ transaction held open", LASTING, windows=True),
     Table("peers_memory", "Beside other queues, in memory, one process", PEERS, bars="process_1_per_s"),

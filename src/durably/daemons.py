@@ -86,6 +86,7 @@ async def serve(
     """
     from durably.server.application import create_app
     from durably.server.serving import address_of, bind, serving
+    from durably.server.sessions import session_key
 
     with bind(settings.host, settings.port) as listening:
         async with AsyncExitStack() as stack:
@@ -97,15 +98,17 @@ async def serve(
             )
             if workers:
                 await instances.start()
+            key, is_first_run = await session_key(queue)
             service = await stack.enter_async_context(
-                _http_service(settings, queue, instances, workers=workers)
+                _http_service(settings, queue, instances, key, workers=workers)
             )
             async with serving(create_app(service), listening) as ended:
                 jobs = _description(queue) if workers else f"store {queue.store_url}, no worker"
-                say(f"listening on {address_of(listening)}, {jobs}")
+                address = address_of(listening)
+                say(f"listening on {address}, {jobs}")
+                say(_dashboard(service, address, is_first_run=is_first_run))
                 await _first(stop.asked.wait(), ended.wait())
-                service.readiness.drain()
-                service.log.close()
+                service.drain()
             return await _end_in_time(instances.stop, timeout, stop) if workers else 0
 
 
@@ -120,40 +123,66 @@ async def _provider(settings: Settings, say: Say) -> AsyncIterator[Settings]:
 
 @asynccontextmanager
 async def _http_service(
-    settings: Settings, queue: JobQueueService, instances: "JobWorkerService", *, workers: bool
+    settings: Settings,
+    queue: JobQueueService,
+    instances: "JobWorkerService",
+    key: bytes,
+    *,
+    workers: bool,
 ) -> AsyncIterator["Service"]:
     """What the routes share, with its housekeeping."""
     from durably.server.auth import Tokens
     from durably.server.estimate import Estimate
+    from durably.server.history import LOOK_INTERVAL_S, History
     from durably.server.idempotency import IdempotencyKeys
     from durably.server.limits import RateLimiter
+    from durably.server.live import Feed
     from durably.server.metrics import Metrics
     from durably.server.readiness import Readiness
     from durably.server.redaction import Redactor
     from durably.server.service import HOUSEKEEPING_INTERVAL_S, Service
+    from durably.server.sessions import Sessions
     from durably.server.streams import EventLog
 
     clock = SystemClock()
     redactor = Redactor(settings.redact)
-    async with EventLog(queue, clock, redactor) as log:
+    tokens = Tokens.parse(settings.tokens)
+    async with EventLog(queue, clock, redactor) as log, Feed(clock) as feed:
         service = Service(
             queue=queue,
             instances=instances,
             log=log,
+            feed=feed,
+            history=History(queue, clock),
+            sessions=Sessions(key, tokens, clock),
             keys=IdempotencyKeys(queue, clock),
             estimate=Estimate(instances, clock),
             readiness=Readiness(queue, workers=workers),
             metrics=Metrics(),
             redactor=redactor,
-            tokens=Tokens.parse(settings.tokens),
+            tokens=tokens,
             limiter=RateLimiter(settings.rate_limit, clock),
             clock=clock,
         )
-        housekeeper = Role("housekeeper", HOUSEKEEPING_INTERVAL_S, service.housekeep, clock)
+        roles = [
+            Role("housekeeper", HOUSEKEEPING_INTERVAL_S, service.housekeep, clock),
+            Role("historian", LOOK_INTERVAL_S, service.history.look, clock),
+        ]
         try:
             yield service
         finally:
-            await housekeeper.stop()
+            for role in roles:
+                await role.stop()
+
+
+def _dashboard(service: "Service", address: str, *, is_first_run: bool) -> str:
+    """Where the dashboard is; at the first run with a link that signs in."""
+    if not (service.tokens and is_first_run):
+        return f"dashboard at {address}/"
+    return (
+        f"dashboard at {address}/#/sign-in?code={service.sessions.invite()}"
+        " (this link signs in once, within 15 minutes; then sign in with a token)"
+    )
 
 
 async def _end_in_time(

@@ -14,13 +14,16 @@ from durably.instances import JobWorkerService
 from durably.server.application import create_app
 from durably.server.auth import Tokens
 from durably.server.estimate import Estimate
+from durably.server.history import History
 from durably.server.idempotency import IdempotencyKeys
 from durably.server.limits import RateLimiter
+from durably.server.live import Feed
 from durably.server.metrics import Metrics
 from durably.server.readiness import Readiness
 from durably.server.redaction import Redactor
 from durably.server.service import Service
 from durably.server.serving import address_of, bind, serving
+from durably.server.sessions import Sessions
 from durably.server.streams import EventLog
 from durably.testing import until
 
@@ -136,21 +139,26 @@ async def service_around(
     """What the routes share, as the composition root makes it."""
     clock = clock or SystemClock()
     redactor = Redactor(redact)
-    async with EventLog(queue, clock, redactor) as log:
-        yield Service(
+    known = Tokens.parse(tokens)
+    async with EventLog(queue, clock, redactor) as log, Feed(clock) as feed:
+        service = Service(
             queue=queue,
             instances=instances,
             log=log,
+            feed=feed,
+            history=History(queue, clock),
+            sessions=Sessions(b"k" * 32, known, clock),
             keys=IdempotencyKeys(queue, clock),
             estimate=Estimate(instances, clock),
             readiness=Readiness(queue, workers=workers),
             metrics=Metrics(),
             redactor=redactor,
-            tokens=Tokens.parse(tokens),
+            tokens=known,
             limiter=RateLimiter(rate_limit, clock),
             clock=clock,
         )
-        log.close()
+        yield service
+        service.drain()
 
 
 @asynccontextmanager
@@ -181,4 +189,4 @@ async def running(
             api = Api(url, session, world, service)
             api.token = token
             yield api
-            service.log.close()
+            service.drain()

@@ -316,3 +316,16 @@ async def test_clients_work_against_a_server_with_a_token(folder: Path) -> None:
         assert code == 2
         assert "the token is unknown" in said
         assert "x" * 20 not in said
+
+
+async def test_the_first_run_prints_a_link_that_signs_in_once(folder: Path) -> None:
+    """With tokens; the second run of the store prints where the dashboard is, and no link."""
+    token = "admin-token-0123456789"
+    async with Server(folder=folder, DURABLY_TOKENS=f"admin:{token}") as server:
+        line = await server.hears("dashboard at")
+        code = line.partition("#/sign-in?code=")[2].split(" ")[0]
+        assert (await server.post("/api/session", {"code": code}))["role"] == "admin"
+        with pytest.raises(AssertionError, match="link has been used"):
+            await server.post("/api/session", {"code": code})
+    async with Server(folder=folder, DURABLY_TOKENS=f"admin:{token}") as server:
+        assert "code=" not in await server.hears("dashboard at")

@@ -22,11 +22,25 @@ def merge(histograms: Iterable[Mapping[int, int]]) -> dict[int, int]:
     return total
 
 
+def mean(histogram: Mapping[int, int]) -> float:
+    """The mean duration in seconds, within 5 percent; 0 when empty."""
+    total = sum(histogram.values())
+    return (
+        sum(_middle(bucket) * count for bucket, count in histogram.items()) / total
+        if total
+        else 0.0
+    )
+
+
 def percentile(histogram: Mapping[int, int], share: float) -> float:
     """The duration in seconds that *share* (0 to 1) of the entries do not exceed; 0 when empty."""
     left = max(1, math.ceil(sum(histogram.values()) * share))
     for bucket in sorted(histogram):
         left -= histogram[bucket]
         if left <= 0:
-            return _SMALLEST * math.exp((bucket + 0.5) * _GROWTH)  # the middle of the bucket
+            return _middle(bucket)
     return 0.0
+
+
+def _middle(bucket: int) -> float:
+    return _SMALLEST * math.exp((bucket + 0.5) * _GROWTH)

@@ -30,7 +30,7 @@ from durably.engine.searching import JobFilter, search_of, status_of
 from durably.engine.stats import QueueStats, queue_stats
 from durably.engine.tasks import Task, TaskDecorator
 from durably.engine.worker import Worker
-from durably.store import Notice, NoticeKind, Oldest, Store, WorkerState
+from durably.store import Notice, NoticeKind, Oldest, Store, StoreStats, WorkerState
 from durably.stores import open_store
 
 PRUNE_INTERVAL_S = 60.0
@@ -416,6 +416,13 @@ class JobQueueService:
         await self._catch_up()
         return await self._store.match_ids(search, limit=limit, after=place)
 
+    async def get_steps(self, id: str) -> dict[str, Any]:
+        """The durable steps of a job that have been done: name to result; none for unknown ids."""
+        if not _may_be_id(id):
+            return {}
+        stored = await self._store.steps(id)
+        return {name: msgspec.json.decode(result) for name, result in stored.items()}
+
     async def get_stats(self) -> QueueStats:
         """Counts, rates and percentiles, from maintained figures."""
         await self._catch_up()
@@ -431,6 +438,11 @@ class JobQueueService:
         """
         await self._catch_up()
         return await self._store.oldest_ready()
+
+    async def get_figures(self) -> StoreStats:
+        """What `get_stats` is made of, as the store maintains it."""
+        await self._catch_up()
+        return await self._store.stats()
 
     @property
     def worker_id(self) -> int | None:

@@ -11,18 +11,32 @@ from litestar.openapi.datastructures import ResponseSpec
 from litestar.utils import normalize_path
 
 from durably.server.answers import problems
+from durably.server.assets import built_assets, dashboard
 from durably.server.errors import answer_error
 from durably.server.gate import AsgiApp, Gate
 from durably.server.openapi import document
-from durably.server.routes import catalogue, events, instances, jobs, operations, queues
+from durably.server.routes import (
+    catalogue,
+    events,
+    instances,
+    jobs,
+    live,
+    operations,
+    queues,
+    search,
+    sessions,
+)
 from durably.server.service import Service
 
 ROUTES: list[HTTPRouteHandler] = [
     *instances.HANDLERS,
     *catalogue.HANDLERS,
+    *search.HANDLERS,
     *jobs.HANDLERS,
     *queues.HANDLERS,
     *events.HANDLERS,
+    *live.HANDLERS,
+    *sessions.HANDLERS,
     *operations.HANDLERS,
 ]
 
@@ -30,7 +44,7 @@ ROUTES: list[HTTPRouteHandler] = [
 def create_app(service: Service) -> AsgiApp:
     """The application that answers for *service*, which the caller opens and closes."""
     app = Litestar(
-        [*ROUTES, _description(tokens=bool(service.tokens))],
+        [*ROUTES, *dashboard(built_assets()), _description(tokens=bool(service.tokens))],
         exception_handlers={Exception: answer_error},
         openapi_config=None,
         state=State({"service": service}),
@@ -39,6 +53,7 @@ def create_app(service: Service) -> AsgiApp:
     return Gate(
         app,  # type: ignore[arg-type]  # its ASGI types are narrower
         tokens=service.tokens,
+        sessions=service.sessions,
         limiter=service.limiter,
         figures=service.metrics,
         clock=service.clock,

@@ -81,6 +81,14 @@ class Tokens:
         # A look-up by digest tells nothing of a token by how long it takes.
         return self._principals.get(hashlib.sha256(presented.encode()).digest())
 
+    def named(self, name: str) -> Principal | None:
+        """The principal of that name; None when its token is there no more."""
+        return next((one for one in self._principals.values() if one.name == name), None)
+
+    def strongest(self) -> Principal | None:
+        """The principal with the highest role; None when there are no tokens."""
+        return max(self._principals.values(), key=lambda one: one.role, default=None)
+
 
 def _principal(part: str) -> tuple[bytes, Principal]:
     """Digest and holder of one ``role:token``; ValueError with what it needs."""

@@ -1,6 +1,6 @@
 """What every request passes before the routes see it, in the order in which it is checked.
 
-Request id, own host and origin, token, rate, body; on the way out the headers that every answer
+Request id, own host and origin, token or session, rate, body; on the way out the headers that every answer
 has, the figures and the log. One plain ASGI callable, so that it also holds for answers that no
 route gives.
 """
@@ -18,6 +18,7 @@ from durably import Clock
 from durably.server.auth import LOCAL, Principal, Tokens
 from durably.server.errors import PROBLEM_TYPE, ApiError, api_error, log
 from durably.server.limits import RateLimiter
+from durably.server.sessions import Sessions
 
 Scope: TypeAlias = MutableMapping[str, Any]
 Message: TypeAlias = MutableMapping[str, Any]
@@ -29,8 +30,12 @@ BODY_MAX_BYTES = 1_048_576
 DISCARD_MAX_BYTES = 8 * BODY_MAX_BYTES
 """What is read of a body that is too large, so that its sender sees the answer."""
 BODY_PATIENCE_S = 30.0
-OPEN_PATHS = frozenset({"/health/live", "/health/ready", "/api/openapi.json"})
-"""Need no token: who looks after the process has none, and the description is no secret."""
+OPEN_PATHS = frozenset({"/", "/health/live", "/health/ready", "/api/openapi.json", "/api/session"})
+"""Need no token: who looks after the process has none, the description is no secret, and whoever is
+to sign in sees the page and says so."""
+ASSETS = "/assets/"
+"""Paths below need none either."""
+_SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
 _ID_LONGEST = 128
 _LOOPBACK_NAMES = frozenset({"localhost", "127.0.0.1", "::1"})
 _log = logging.getLogger("durably.access")
@@ -57,6 +62,7 @@ class Gate:
     Args:
         app: answers what passes; finds `Principal` and request id in ``scope["state"]``.
         tokens: who may pass; when there are none, only who asks for this host by its own name.
+        sessions: who has signed in.
         limiter: how often.
         figures: counts.
         clock: measures.
@@ -69,6 +75,7 @@ class Gate:
         app: AsgiApp,
         *,
         tokens: Tokens,
+        sessions: Sessions,
         limiter: RateLimiter,
         figures: Figures,
         clock: Clock,
@@ -76,6 +83,7 @@ class Gate:
     ) -> None:
         self._app = app
         self._tokens = tokens
+        self._sessions = sessions
         self._limiter = limiter
         self._figures = figures
         self._clock = clock
@@ -126,17 +134,24 @@ class Gate:
             _check_own(exchange)
             return LOCAL
         presented = exchange.header(b"authorization")
+        if not presented and (found := self._signed_in(exchange)) is not None:
+            return found
         kind, _, token = presented.partition(" ")
         found = self._tokens.find(token.strip()) if kind.lower() == "bearer" else None
-        if found is None and (presented or exchange.scope["path"] not in OPEN_PATHS):
-            raise ApiError(
-                401,
-                "unauthorized",
-                "the token is unknown"
-                if presented
-                else "a token is needed: Authorization: Bearer …",
-                headers={"WWW-Authenticate": 'Bearer realm="durably"'},
-            )
+        if found is None and (presented or not _is_open(exchange.scope["path"])):
+            told = "the token is unknown" if presented else NO_TOKEN
+            raise unauthorized(told)
+        return found
+
+    def _signed_in(self, exchange: "_Exchange") -> Principal | None:
+        """Whose session comes with the request.
+
+        Raises:
+            ApiError: it would change something, and no page of this server sends it.
+        """
+        found = self._sessions.find(exchange.cookie(self._sessions.cookie))
+        if found is not None and exchange.method not in _SAFE:
+            check_same_origin(exchange.header(b"origin"), exchange.header(b"host"))
         return found
 
     def _check_rate(self, principal: Principal) -> None:
@@ -187,6 +202,15 @@ class _Exchange:
                 return str(value, "latin-1")
         return ""
 
+    def cookie(self, name: str) -> str:
+        """The value of a cookie; empty if there is none."""
+        for header in self.headers(b"cookie"):
+            for pair in header.split(";"):
+                key, _, value = pair.strip().partition("=")
+                if key == name:
+                    return value
+        return ""
+
     def headers(self, name: bytes) -> list[str]:
         """Every value of a header."""
         return [str(value, "latin-1") for key, value in self.scope["headers"] if key == name]
@@ -223,7 +247,7 @@ class _Exchange:
         Raises:
             ApiError: it is too large, of another kind than JSON, or does not come.
         """
-        if self.method in {"GET", "HEAD", "OPTIONS"}:
+        if self.method in _SAFE:
             return
         try:
             async with asyncio.timeout(BODY_PATIENCE_S):
@@ -284,6 +308,34 @@ class _Exchange:
         start = {"type": "http.response.start", "status": told.status, "headers": headers}
         await self.send(start)
         await self.send({"type": "http.response.body", "body": body})
+
+
+def unauthorized(detail: str) -> ApiError:
+    """The answer to who has not said who it is."""
+    return ApiError(
+        401, "unauthorized", detail, headers={"WWW-Authenticate": 'Bearer realm="durably"'}
+    )
+
+
+NO_TOKEN = "a token is needed: Authorization: Bearer …, or sign in on the dashboard"  # noqa: S105 - a text
+
+
+def check_same_origin(origin: str, host: str) -> None:
+    """Refuse a change that a page of another origin sends with the cookie of this one (403).
+
+    Browsers name the origin with every request that is not safe. The scheme is left out: a proxy
+    may speak https for this server.
+    """
+    if urlsplit(origin).netloc.lower() != host.lower() or not host:
+        raise ApiError(
+            403,
+            "forbidden",
+            f"a session changes things only from this server's own pages; got Origin: {origin[:200]!r}",
+        )
+
+
+def _is_open(path: str) -> bool:
+    return path in OPEN_PATHS or path.startswith(ASSETS)
 
 
 def _with_head(header: tuple[bytes, bytes]) -> tuple[bytes, bytes]:

@@ -13,12 +13,15 @@ from durably.server import audit
 from durably.server.audit import Origin
 from durably.server.auth import Tokens
 from durably.server.estimate import Estimate
+from durably.server.history import History
 from durably.server.idempotency import IdempotencyKeys
 from durably.server.limits import RateLimiter
+from durably.server.live import Feed
 from durably.server.metrics import Metrics
 from durably.server.readiness import Readiness
 from durably.server.redaction import Redactor
 from durably.server.schemas import JobView, delivery_view, job_view
+from durably.server.sessions import Sessions
 from durably.server.streams import EventLog
 
 HOUSEKEEPING_INTERVAL_S = 300.0
@@ -31,6 +34,9 @@ class Service:
     queue: JobQueueService
     instances: JobWorkerService
     log: EventLog
+    feed: Feed
+    history: History
+    sessions: Sessions
     keys: IdempotencyKeys
     estimate: Estimate
     readiness: Readiness
@@ -39,6 +45,12 @@ class Service:
     tokens: Tokens
     limiter: RateLimiter
     clock: Clock
+
+    def drain(self) -> None:
+        """The service is about to end: let go of those who wait, and end the streams."""
+        self.readiness.drain()
+        self.log.close()
+        self.feed.close()
 
     def now(self) -> datetime:
         """The time, aware and UTC."""
@@ -53,9 +65,10 @@ class Service:
         return delivery_view(delivery, self.redactor)
 
     async def housekeep(self) -> None:
-        """Remove old audit entries and keys."""
+        """Remove old audit entries, keys and history."""
         await audit.prune(self.queue)
         await self.keys.prune()
+        await self.history.prune()
 
 
 def service_of(request: Request[Any, Any, Any]) -> Service:

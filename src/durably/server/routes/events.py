@@ -16,13 +16,13 @@ from durably.server.service import service_of
 from durably.server.streams import send_stream
 
 _viewer = [require(Role.VIEWER)]
-_PATIENCE_S = 30.0
+STREAM_PATIENCE_S = 30.0
 """So long a client may take nothing."""
 LastEventId = Annotated[
     str | None,
     HeaderParameter(name="Last-Event-ID", description="Go on after the event with this id."),
 ]
-_RESPONSES = {
+STREAM_RESPONSE = {
     200: ResponseSpec(
         str,
         description="Server-sent events.",
@@ -36,7 +36,7 @@ _RESPONSES = {
     "/api/events",
     guards=_viewer,
     summary="Follow the events of all instances",
-    responses={**_RESPONSES, **problems()},
+    responses={**STREAM_RESPONSE, **problems()},
 )
 async def events(request: Request[Any, Any, Any], last_event_id: LastEventId = None) -> ASGIApp:
     """From now on, or after `Last-Event-ID`."""
@@ -48,7 +48,7 @@ async def events(request: Request[Any, Any, Any], last_event_id: LastEventId = N
     "/api/instances/{instance_id:str}/events",
     guards=_viewer,
     summary="Follow the events of an instance",
-    responses={**_RESPONSES, **problems(404)},
+    responses={**STREAM_RESPONSE, **problems(404)},
 )
 async def instance_events(
     request: Request[Any, Any, Any], instance_id: InstanceId, last_event_id: LastEventId = None
@@ -69,7 +69,7 @@ def _cursor(last_event_id: str | None) -> int | None:
 
 def _stream(chunks: AsyncGenerator[bytes, None]) -> ASGIApp:
     async def app(_: Scope, receive: Receive, send: Send) -> None:
-        await send_stream(receive, send, chunks, patience=_PATIENCE_S)
+        await send_stream(receive, send, chunks, patience=STREAM_PATIENCE_S)
 
     return app
 

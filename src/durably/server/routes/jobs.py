@@ -1,11 +1,11 @@
-"""Jobs: add, list, look at, wait for, cancel, retry, explain."""
+"""Jobs: add, list, look at, wait for, cancel, retry, explain, delete."""
 
 import asyncio
 import re
 from typing import Annotated, Any
 
 import msgspec
-from litestar import Request, Response, get, post
+from litestar import Request, Response, delete, get, post
 from litestar.params import HeaderParameter, QueryParameter
 
 from durably import (
@@ -210,6 +210,21 @@ async def _waited(service: Service, job: Job, seconds: int) -> Job:
     return await _known(service, job.id)
 
 
+@delete(
+    "/api/jobs/{job_id:str}",
+    status_code=204,
+    guards=_operator,
+    summary="Delete a finished job",
+    responses=problems(404, 409),
+)
+async def delete_job(request: Request[Any, Any, Any], job_id: JobId) -> None:
+    """With its history and steps, for good."""
+    queue = service_of(request).queue
+    changes = queue.changeset()
+    origin_of(request).note(changes, "job.delete", _storable(job_id))
+    await queue.delete_job(job_id, changes=changes)
+
+
 @post(
     "/api/jobs/{job_id:str}/cancel",
     status_code=202,
@@ -289,4 +304,4 @@ def _accepted(service: Service, job: Job) -> Response[JobView]:
     return answer(service.view(job), status=202, headers=headers)
 
 
-HANDLERS = [add_job, list_jobs, get_job, cancel_job, retry_job, explain_job]
+HANDLERS = [add_job, list_jobs, get_job, delete_job, cancel_job, retry_job, explain_job]

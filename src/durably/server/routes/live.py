@@ -1,0 +1,61 @@
+"""The live stream: what pages show, kept up to date."""
+
+from typing import Annotated, Any
+
+from litestar import Request, get
+from litestar.params import QueryParameter
+from litestar.types import ASGIApp, Receive, Scope, Send
+
+from durably.instances import Fault
+from durably.server.answers import problems
+from durably.server.auth import Role, require
+from durably.server.errors import invalid
+from durably.server.live import too_many_topics
+from durably.server.parameters import no_other_query
+from durably.server.routes.events import STREAM_PATIENCE_S, STREAM_RESPONSE, LastEventId
+from durably.server.service import service_of
+from durably.server.streams import send_stream
+from durably.server.views.topics import render_of
+
+_MOST = 8
+
+
+@get(
+    "/api/live",
+    guards=[require(Role.VIEWER)],
+    summary="Follow what the dashboard shows",
+    responses={**STREAM_RESPONSE, **problems(400, 404)},
+)
+async def live(
+    request: Request[Any, Any, Any],
+    topic: Annotated[
+        list[str] | None,
+        QueryParameter(
+            min_items=1,
+            max_items=_MOST,
+            description="shell, overview, history?range=, jobs?status=…, job/<id>, instances,"
+            " instance/<id>, webhooks, queues, audit; each is the event's name.",
+        ),
+    ] = None,
+    last_event_id: LastEventId = None,
+) -> ASGIApp:
+    """The state of each topic at once, then whenever it changes; `beat` while nothing does."""
+    no_other_query(request, "topic")
+    service = service_of(request)
+    principal = request.scope["state"]["principal"]
+    if topic is None:
+        raise invalid(Fault(field="topic", message="is required, such as overview"))
+    if len(set(topic)) != len(topic):
+        raise invalid(Fault(field="topic", message="names a topic twice"))
+    rendered = [(name, render_of(service, principal, name)) for name in topic]
+    if service.feed.is_full:
+        raise too_many_topics()
+    chunks = service.feed.follow(rendered, last_event_id)
+
+    async def app(_: Scope, receive: Receive, send: Send) -> None:
+        await send_stream(receive, send, chunks, patience=STREAM_PATIENCE_S)
+
+    return app
+
+
+HANDLERS = [live]

@@ -1,0 +1,126 @@
+"""Jobs by more than their status: search, and change all that match."""
+
+from datetime import datetime
+from typing import Annotated, Any
+
+import msgspec
+from litestar import Request, Response, get, post
+from litestar.params import QueryParameter
+from msgspec import Meta
+
+from durably import JobStatus
+from durably.domain.bulk import BulkAction
+from durably.instances import Fault
+from durably.server import bulk
+from durably.server.answers import answer, problems
+from durably.server.auth import Role, require
+from durably.server.errors import invalid
+from durably.server.parameters import no_other_query
+from durably.server.schemas import NO_NUL
+from durably.server.service import origin_of, service_of
+from durably.server.validation import decode_object, fitted
+from durably.server.views.jobs import JobList, JobQuery, job_list
+
+_LARGEST_CURSOR = 2**63 - 1
+_Cursor = Annotated[str, Meta(pattern=r"^[0-9]{1,19}$", description="Of the page before.")]
+_EXAMPLE = {"action": "retry", "filter": {"status": "failed", "type": "send_mail"}, "dryRun": True}
+
+
+class BulkBody(
+    msgspec.Struct, frozen=True, kw_only=True, rename="camel", forbid_unknown_fields=True
+):
+    """What is to be done to all jobs that match."""
+
+    action: Annotated[
+        BulkAction,
+        Meta(
+            description="retry meets failed and cancelled jobs (completed ones if the filter names"
+            " that status), cancel pending and processing ones, delete final ones."
+        ),
+    ]
+    filter: Annotated[JobQuery, Meta(description="As of GET /api/jobs/search; {} is all jobs.")]
+    dry_run: Annotated[bool, Meta(description="Only say how many there are.")] = False
+    after: Annotated[_Cursor, Meta(description="nextCursor of the batch before.")] | None = None
+
+
+@get(
+    "/api/jobs/search",
+    guards=[require(Role.VIEWER)],
+    summary="Search jobs",
+    responses=problems(400),
+)
+async def search_jobs(
+    request: Request[Any, Any, Any],
+    status: Annotated[
+        JobStatus | None, QueryParameter(description="Only these; scheduled jobs are pending.")
+    ] = None,
+    type: Annotated[
+        str | None, QueryParameter(min_length=1, max_length=200, pattern=NO_NUL)
+    ] = None,
+    queue: Annotated[
+        str | None, QueryParameter(min_length=1, max_length=100, pattern=NO_NUL)
+    ] = None,
+    tag: Annotated[str | None, QueryParameter(min_length=1, max_length=100, pattern=NO_NUL)] = None,
+    text: Annotated[
+        str | None,
+        QueryParameter(
+            min_length=1,
+            max_length=500,
+            pattern=NO_NUL,
+            description="In id, type, unique key, error, tags or payload; ASCII in any case.",
+        ),
+    ] = None,
+    since: Annotated[
+        datetime | None, QueryParameter(description="Added at this time or after it.")
+    ] = None,
+    until: Annotated[datetime | None, QueryParameter(description="Added before this time.")] = None,
+    limit: Annotated[int, QueryParameter(ge=1, le=1000)] = 100,
+    after: Annotated[
+        str | None,
+        QueryParameter(
+            pattern=r"^[0-9]{1,19}$", description="Go on after: nextCursor of the page before."
+        ),
+    ] = None,
+) -> Response[JobList]:
+    """Newest first. A page looks at 20,000 jobs at most: it may be short and yet have a nextCursor."""
+    names = (*JobQuery.__struct_fields__, "limit", "after")
+    no_other_query(request, *names)
+    for name, moment in (("since", since), ("until", until)):
+        if moment is not None and moment.tzinfo is None:
+            raise invalid(
+                Fault(field=name, message="needs an offset, such as 2026-01-01T00:00:00Z")
+            )
+    where = JobQuery(
+        status=status, type=type, queue=queue, tag=tag, text=text, since=since, until=until
+    )
+    page = await job_list(service_of(request), where, limit=limit, after=_number(after))
+    return answer(page)
+
+
+@post(
+    "/api/jobs/bulk",
+    status_code=200,
+    guards=[require(Role.OPERATOR)],
+    summary="Retry, cancel or delete all jobs that match",
+    responses=problems(400, 413, 415),
+    opt={"body": BulkBody, "example": _EXAMPLE},
+)
+async def change_jobs(
+    request: Request[Any, Any, Any],
+) -> Response[bulk.Preview | bulk.Done]:
+    """One batch of at most 1,000: repeat it with `after` until there is no `nextCursor`."""
+    service = service_of(request)
+    body = fitted(decode_object(await request.body()), BulkBody)
+    if body.dry_run:
+        return answer(await bulk.preview(service, body.action, body.filter))
+    done = await bulk.act(
+        service, origin_of(request), body.action, body.filter, _number(body.after)
+    )
+    return answer(done)
+
+
+def _number(cursor: str | None) -> int | None:
+    return None if cursor is None else min(int(cursor), _LARGEST_CURSOR)
+
+
+HANDLERS = [search_jobs, change_jobs]

@@ -1,0 +1,1 @@
+"""What the dashboard's pages show, each a value made of what the store maintains."""

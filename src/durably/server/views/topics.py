@@ -1,0 +1,103 @@
+"""The topics of the live stream: from a name such as ``jobs?status=failed`` to what it shows."""
+
+from collections.abc import Awaitable, Callable, Mapping
+from types import MappingProxyType
+from typing import Any, TypeAlias
+from urllib.parse import parse_qsl, unquote
+
+import msgspec
+
+from durably.instances import Fault
+from durably.server.audit import entries
+from durably.server.auth import Principal, Role
+from durably.server.errors import ApiError, invalid, not_found
+from durably.server.history import Range
+from durably.server.live import Render
+from durably.server.schemas import AuditPage
+from durably.server.service import Service
+from durably.server.views.jobs import JobQuery, job_detail, job_list
+from durably.server.views.overview import overview, shell
+from durably.server.views.queues import queues
+
+LONGEST = 2_000
+PAGE = 50
+_AUDIT_PAGE = 100
+
+Query: TypeAlias = Mapping[str, str]
+Make: TypeAlias = Callable[[Service, str, Query], Render]
+
+
+def render_of(service: Service, principal: Principal, topic: str) -> Render:
+    """What renders *topic* for somebody who may see it.
+
+    Raises:
+        ApiError: 400 for a query that does not fit, 403, 404 for a topic that does not exist.
+    """
+    path, _, query = topic.partition("?")
+    name, _, argument = path.partition("/")
+    if name not in _TOPICS or len(topic) > LONGEST or not (topic.isascii() and topic.isprintable()):
+        raise not_found(f"there is no live topic {topic[:200]!r}; known: {', '.join(_TOPICS)}")
+    role, make = _TOPICS[name]
+    if principal.role < role:
+        told = f"the topic {name} needs the role {role.name.lower()}"
+        raise ApiError(403, "forbidden", told)
+    pairs = parse_qsl(query, keep_blank_values=True)
+    return make(service, unquote(argument), dict(pairs))
+
+
+def job_filter(query: Query) -> JobQuery:
+    """The filter that a query describes; what is empty is not given. ApiError."""
+    given = {name: value for name, value in query.items() if value}
+    try:
+        return msgspec.convert(given, JobQuery, strict=False)
+    except msgspec.ValidationError as error:
+        message, _, place = str(error).partition(" - at `$.")
+        raise invalid(Fault(field=place.rstrip("`"), message=message)) from None
+
+
+# Each gives what renders the topic; what does not fit is refused when it is asked for, not later.
+
+
+def _plain(show: Callable[[Service], Awaitable[Any]]) -> Make:
+    return lambda service, _argument, _query: lambda: show(service)
+
+
+def _jobs(service: Service, _: str, query: Query) -> Render:
+    where = job_filter(query)
+    return lambda: job_list(service, where, limit=PAGE)
+
+
+def _job(service: Service, job_id: str, _: Query) -> Render:
+    return lambda: job_detail(service, job_id)
+
+
+def _history(service: Service, _: str, query: Query) -> Render:
+    named = query.get("range", Range.HOUR)
+    try:
+        chosen = Range(named)
+    except ValueError:
+        told = f"must be one of {', '.join(Range)}, got {named[:100]!r}"
+        raise invalid(Fault(field="range", message=told)) from None
+    return lambda: service.history.view(chosen)
+
+
+def _audit(service: Service, _: str, _query: Query) -> Render:
+    async def show() -> AuditPage:
+        found = await entries(service.queue, before=0, limit=_AUDIT_PAGE)
+        cursor = found[-1].id if len(found) == _AUDIT_PAGE else msgspec.UNSET
+        return AuditPage(entries=found, next_cursor=cursor)
+
+    return show
+
+
+_TOPICS: Mapping[str, tuple[Role, Make]] = MappingProxyType(
+    {
+        "shell": (Role.VIEWER, _plain(shell)),
+        "overview": (Role.VIEWER, _plain(overview)),
+        "history": (Role.VIEWER, _history),
+        "jobs": (Role.VIEWER, _jobs),
+        "job": (Role.VIEWER, _job),
+        "queues": (Role.VIEWER, _plain(queues)),
+        "audit": (Role.ADMIN, _audit),
+    }
+)
