@@ -155,12 +155,12 @@ BUGS = (
             Edit(
                 _SQLITE,
                 "            if holder:\n                return holder[0].to_job()\n"
-                "        return self._insert_all([draft])[0].to_job()",
+                "        return self._insert_all([draft], parent)[0].to_job()",
                 "            if holder:\n"
                 "                self._run('UPDATE durably_jobs SET state = 1 WHERE seq = ?',"
                 " (holder[0].seq,))\n"
                 "                return holder[0].to_job()\n"
-                "        return self._insert_all([draft])[0].to_job()",
+                "        return self._insert_all([draft], parent)[0].to_job()",
             ),
         ),
         (

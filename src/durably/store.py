@@ -470,6 +470,14 @@ class Store(Protocol):
         """The ids that `search` would give the jobs of."""
         ...
 
+    async def children(self, job_id: str, *, limit: int = 100) -> list[Job]:
+        """The jobs that attempts of a job have added, oldest first; also when it is gone itself.
+
+        Added by an attempt is what is among the changes of its outcomes and checkpoints. It has
+        the job as its parent for ever; a job found by its unique key keeps what it had.
+        """
+        ...
+
     async def stats(self) -> StoreStats:
         """Maintained figures; scheduled jobs whose time has come are counted as ready."""
         ...

@@ -1,5 +1,6 @@
 """``durably jobs``: what it lists and shows, and what it does to jobs."""
 
+import asyncio
 import json
 from pathlib import Path
 from typing import Any
@@ -7,6 +8,8 @@ from typing import Any
 import pytest
 from click.testing import Result
 from tests.cli.support import Jobs, Run
+
+from durably import JobContext, JobQueueService
 
 
 def listed(result: Result) -> list[dict[str, Any]]:
@@ -81,7 +84,8 @@ def test_show_has_every_field_and_the_attempts(run: Run, jobs: Jobs) -> None:
     assert fields["payload"] == '{"to":"ann"}'
     assert fields["attempts"] == "1 of 1"
     assert fields["error"] == r"no such user\nand \x1b[31mno colour"
-    assert ", error: no such user" in result.stdout
+    assert fields["parent"] == "-"
+    assert f" (started {fields['processed_at']}), error: no such user" in result.stdout
     assert "Traceback" not in result.stdout
     assert "\x1b" not in result.stdout
 
@@ -99,6 +103,28 @@ def test_show_knows_scheduled_jobs(run: Run, jobs: Jobs) -> None:
     fields = dict(line.split(maxsplit=1) for line in lines)
     assert fields["status"] == "scheduled"
     assert fields["run_at"].endswith("Z")
+
+
+def test_show_has_the_job_that_added_this_one(run: Run, tmp_path: Path) -> None:
+    """The parent's id, as text and as JSON."""
+
+    async def fill(url: str) -> tuple[str, str]:
+        async with JobQueueService(url) as queue:
+
+            async def parent(job: JobContext) -> None:
+                job.add_job("child")
+
+            queue.register_handler("parent", parent)
+            await queue.start_processing()
+            added = await queue.wait((await queue.add_job("parent")).id, 10)
+            [child] = await queue.get_children(added.id)
+            return added.id, child.id
+
+    parent, child = asyncio.run(fill(f"sqlite:///{tmp_path}/durably.db"))
+    lines = run("jobs", "show", child).stdout.splitlines()
+
+    assert f"parent {parent}" in [" ".join(line.split()) for line in lines]
+    assert json.loads(run("jobs", "show", child, "--json").stdout)["parent"] == parent
 
 
 def test_show_prints_the_job_as_json(run: Run, jobs: Jobs) -> None:

@@ -56,6 +56,7 @@ async def test_a_new_job_is_pending_with_the_contracts_defaults(queue: JobQueueS
         crashes=0,
         worker=None,
         cancelled=False,
+        parent=None,
     )
     assert await queue.get_job(job.id) == job
 

@@ -32,6 +32,7 @@ async def test_a_job_is_accepted_durably_and_found_again() -> None:
         assert answer.headers["Retry-After"] == "1"
         assert (job["type"], job["status"], job["scheduled"]) == ("noop", "pending", True)
         assert (job["priority"], job["maxAttempts"], job["queue"]) == (4, 7, "later")
+        assert job["parent"] is None
         assert (job["uniqueKey"], job["tags"], job["payload"]) == (
             "k",
             ["x"],

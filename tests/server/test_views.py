@@ -224,9 +224,10 @@ async def test_a_jobs_page_shows_steps_and_relatives() -> None:
         await api.final(job_id)
         told = await shown(api, f"job/{job_id}")
         assert told["steps"] == [{"name": "look", "result": {"found": 3}}]
-        assert told["instanceId"] is None
-        [child] = await api.queue.get_jobs(type="child")
-        assert (await shown(api, f"job/{child.id}"))["instanceId"] == "i-1"
+        assert (told["parent"], told["instanceId"]) == (None, None)
+        [child] = told["children"]
+        below = await shown(api, f"job/{child['id']}")
+        assert (below["parent"]["id"], below["instanceId"]) == (job_id, "i-1")
         assert told["attempts"][-1]["outcome"] == "completed"
 
 

@@ -229,6 +229,7 @@ def _fields(job: Job, now: datetime) -> list[tuple[str, str]]:
         ("processed_at", moment(job.processed_at)),
         ("next_retry_at", moment(job.next_retry_at)),
         ("completed_at", moment(job.completed_at)),
+        ("parent", job.parent or "-"),
         ("worker", job.worker or "-"),
         ("cancelled", "yes" if job.cancelled else "no"),
         ("unique_key", job.unique_key or "-"),

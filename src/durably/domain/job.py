@@ -126,6 +126,8 @@ class Job(msgspec.Struct, frozen=True, rename="camel"):
     """Who holds it, or held it last: ``host:pid:registration``."""
     cancelled: bool
     """Whether somebody asked to cancel it."""
+    parent: str | None
+    """The id of the job whose attempt added it, which may be gone; None: no attempt did."""
 
 
 class JobRecord(msgspec.Struct, array_like=True, gc=False):
@@ -150,6 +152,7 @@ class JobRecord(msgspec.Struct, array_like=True, gc=False):
     tags: str = "[]"
     unique_key: str | None = None
     run_at: int | None = None
+    parent: str | None = None
     attempts: int = 0
     crashes: int = 0
     processed_at: int | None = None
@@ -196,6 +199,7 @@ class JobRecord(msgspec.Struct, array_like=True, gc=False):
             self.crashes,
             self.worker_name,
             bool(self.cancel_requested),
+            self.parent,
         )
 
 

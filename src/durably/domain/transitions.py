@@ -21,8 +21,8 @@ _FINAL = (
 )
 
 
-def create(draft: Draft, seq: int, now: int) -> JobRecord:
-    """A new job as it is stored."""
+def create(draft: Draft, seq: int, now: int, parent: str | None = None) -> JobRecord:
+    """A new job as it is stored. *parent* is the id of the job whose attempt added it."""
     run_at = draft.run_at_us
     if run_at is None and draft.delay_us > 0:
         run_at = now + draft.delay_us
@@ -42,6 +42,7 @@ def create(draft: Draft, seq: int, now: int) -> JobRecord:
         tags=draft.tags,
         unique_key=draft.unique_key,
         run_at=run_at,
+        parent=parent,
     )
 
 

@@ -47,6 +47,7 @@ class _Context:
     unique_key: str | None
     crashes: int
     worker: str | None
+    parent: str | None
 
     def __init__(self, record: JobRecord, payload: Any, attempt: "AttemptWrites") -> None:
         self.payload = payload

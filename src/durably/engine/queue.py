@@ -423,6 +423,22 @@ class JobQueueService:
         stored = await self._store.steps(id)
         return {name: msgspec.json.decode(result) for name, result in stored.items()}
 
+    async def get_children(self, id: str, limit: int = 100) -> list[Job]:
+        """The jobs that attempts of this one have added, oldest first; none for an unknown id.
+
+        Args:
+            id: of the job, which itself may have been removed.
+            limit: at most so many, 1 to 10,000.
+
+        Raises:
+            TypeError, ValueError: an argument is wrong; the message names it and its value.
+        """
+        check_count("limit", limit, most=_LIST_MOST)
+        if not _may_be_id(id):
+            return []
+        await self._catch_up()
+        return await self._store.children(id, limit=limit)
+
     async def get_stats(self) -> QueueStats:
         """Counts, rates and percentiles, from maintained figures."""
         await self._catch_up()

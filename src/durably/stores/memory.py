@@ -222,7 +222,7 @@ class MemoryStore:
                 record.progress = msgspec.json.encode(progress).decode()
             if step is not None:
                 self._steps[record.id].setdefault(*step)
-            self._apply(changes, now)
+            self._apply(changes, now, record.id)
 
     async def steps(self, job_id: str) -> dict[str, str]:
         """See `Store.steps`."""
@@ -541,6 +541,12 @@ class MemoryStore:
             return found, None, len(below)
         return found[:limit], below[-1].seq, len(below)
 
+    async def children(self, job_id: str, *, limit: int = 100) -> list[Job]:
+        """See `Store.children`."""
+        self._check_open()
+        found = (record for record in self._jobs.values() if record.parent == job_id)
+        return [r.to_job() for r in heapq.nsmallest(limit, found, key=lambda r: r.seq)]
+
     async def stats(self) -> StoreStats:
         """See `Store.stats`."""
         with self._transaction(writing=False) as now:
@@ -610,12 +616,12 @@ class MemoryStore:
             for listener in tuple(self._listeners):
                 listener(notice)
 
-    def _insert(self, draft: Draft, now: int) -> JobRecord:
+    def _insert(self, draft: Draft, now: int, parent: str | None = None) -> JobRecord:
         if draft.unique_key is not None:
             existing = self._unique.get((draft.type, draft.unique_key))
             if existing is not None:
                 return existing
-        record = transitions.create(draft, next(self._seq), now)
+        record = transitions.create(draft, next(self._seq), now, parent)
         self._jobs[record.seq] = self._by_id[record.id] = record
         self._counts[record.queue, record.type, record.state] += 1
         self._place(record)
@@ -680,7 +686,7 @@ class MemoryStore:
                 refused[position] = Refusal.CONFLICT
                 continue
             self._change(record, transitions.record_outcome, outcome, now)
-            self._apply(outcome.changes, now)
+            self._apply(outcome.changes, now, record.id)
         return refused
 
     def _owned(self, lease: Lease) -> JobRecord:
@@ -764,7 +770,7 @@ class MemoryStore:
                     f"{item.kind} {item.id} has version {version}, expected {item.expect}"
                 )
 
-    def _apply(self, changes: Changes, now: int) -> None:
+    def _apply(self, changes: Changes, now: int, parent: str | None = None) -> None:
         for item in changes.records:
             if isinstance(item, Put):
                 version = self._records.get((item.kind, item.id), (0, ""))[0]
@@ -776,7 +782,7 @@ class MemoryStore:
             self._events.append((number, now, event.topic, event.subject, event.data))
             self._told.add(NoticeKind.EVENTS)
         for draft in changes.jobs:
-            self._insert(draft, now)
+            self._insert(draft, now, parent)
         for record in _live(self._by_id.get(job_id) for job_id in changes.cancel):
             self._change(record, transitions.request_cancel, now)
             self._told.add(NoticeKind.CONTROL)

@@ -360,6 +360,10 @@ class FaultyStore:
             "match_ids", lambda: self.store.match_ids(where, limit=limit, after=after, scan=scan)
         )
 
+    async def children(self, job_id: str, *, limit: int = 100) -> list[Job]:
+        """See `Store.children`."""
+        return await self._repeatable("children", lambda: self.store.children(job_id, limit=limit))
+
     async def stats(self) -> StoreStats:
         """See `Store.stats`."""
         return await self._repeatable("stats", self.store.stats)

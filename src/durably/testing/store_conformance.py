@@ -10,6 +10,7 @@ from durably.testing.conformance.attempts import Attempts
 from durably.testing.conformance.claiming import Claiming
 from durably.testing.conformance.control import Control
 from durably.testing.conformance.copying import Copying
+from durably.testing.conformance.lineage import Lineage
 from durably.testing.conformance.producing import Producing
 from durably.testing.conformance.reading import Reading
 from durably.testing.conformance.records import Records
@@ -28,6 +29,7 @@ class StoreConformance(
     Records,
     Reading,
     Searching,
+    Lineage,
     Copying,
 ):
     """The behaviour that users of `durably.store.Store` rely on.

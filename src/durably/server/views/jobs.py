@@ -15,6 +15,7 @@ from durably.store import StoreStats
 
 PREVIEW_MOST = 160
 _ERROR_MOST = 240
+_RELATED_MOST = 100
 
 
 class JobQuery(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -121,6 +122,10 @@ class JobDetail(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     explanation: str
     attempts: list[AttemptView]
     steps: list[StepView]
+    parent: JobRow | None
+    """Whose attempt added it."""
+    children: list[JobRow]
+    """What its attempts added."""
     instance_id: str | None
 
 
@@ -146,6 +151,8 @@ async def job_detail(service: Service, job_id: str) -> JobDetail:
     job = await queue.get_job(job_id)
     if job is None:
         raise JobNotFoundError(job_id)
+    parent = None if job.parent is None else await queue.get_job(job.parent)
+    children = await queue.get_children(job.id, limit=_RELATED_MOST)
     steps = await queue.get_steps(job.id)
     return JobDetail(
         job=service.view(job),
@@ -155,6 +162,8 @@ async def job_detail(service: Service, job_id: str) -> JobDetail:
             StepView(name=name, result=service.redactor.hide(result))
             for name, result in steps.items()
         ],
+        parent=None if parent is None else _row(service, parent),
+        children=[_row(service, child) for child in children],
         instance_id=_instance_of(job),
     )
 

@@ -55,7 +55,7 @@ STAGED_MOST = 20_000
 """Due jobs made ready in one transaction."""
 _INSERTED = (
     *("id", "type", "queue", "priority", "state", "ready_at", "created_at", "max_attempts"),
-    *("granted", "payload", "tags", "unique_key", "run_at"),
+    *("granted", "payload", "tags", "unique_key", "run_at", "parent"),
 )
 """What a new job has; the rest are the columns' defaults."""
 _SAVED = (
@@ -280,19 +280,21 @@ class Session:
 
     # Enqueue
 
-    async def insert(self, drafts: Sequence[Draft]) -> list[Job]:
+    async def insert(self, drafts: Sequence[Draft], parent: str | None = None) -> list[Job]:
         """Store new jobs; a held unique key yields its job instead."""
         if any(draft.unique_key is not None for draft in drafts):
             async with (
                 contextlib.nullcontext() if self._in_block else self._connection.transaction()
             ):
-                return [await self._insert_unique(draft) for draft in drafts]
-        return [record.to_job() for record in await self._insert_all(drafts)]
+                return [await self._insert_unique(draft, parent) for draft in drafts]
+        return [record.to_job() for record in await self._insert_all(drafts, parent)]
 
-    async def _insert_all(self, drafts: Sequence[Draft], on_conflict: str = "") -> list[JobRecord]:
+    async def _insert_all(
+        self, drafts: Sequence[Draft], parent: str | None, on_conflict: str = ""
+    ) -> list[JobRecord]:
         if not drafts:
             return []
-        records = [transitions.create(draft, 0, self.now) for draft in drafts]
+        records = [transitions.create(draft, 0, self.now, parent) for draft in drafts]
         inserted = await self._value(
             f"WITH new AS (INSERT INTO @jobs ({', '.join(_INSERTED)}) SELECT {', '.join(_INSERTED)}"
             f" FROM {_unnest(_INSERTED)} {on_conflict} RETURNING queue, type, state)"
@@ -315,16 +317,16 @@ class Session:
             " DO UPDATE SET count = counts.count + excluded.count)"
         )
 
-    async def _insert_unique(self, draft: Draft) -> Job:
+    async def _insert_unique(self, draft: Draft, parent: str | None) -> Job:
         if draft.unique_key is None:
-            return (await self._insert_all([draft]))[0].to_job()
+            return (await self._insert_all([draft], parent))[0].to_job()
         conflict = "ON CONFLICT (type, unique_key) WHERE unique_key IS NOT NULL DO NOTHING"
         while True:
             holder = await self.load("type = $1 AND unique_key = $2", draft.type, draft.unique_key)
             if holder:
                 return holder[0].to_job()
             # Between the two somebody may take the key, and also give it back.
-            if inserted := await self._insert_all([draft], conflict):
+            if inserted := await self._insert_all([draft], parent, conflict):
                 return inserted[0].to_job()
 
     # Outcomes
@@ -429,7 +431,7 @@ class Session:
         except VersionConflictError:
             return Refusal.CONFLICT
         await self._transition([record], transitions.record_outcome, outcome, self.now)
-        await self.apply(outcome.changes)
+        await self.apply(outcome.changes, outcome.lease.job_id)
         return None
 
     async def _of(self, lease: Lease) -> JobRecord | None:
@@ -758,8 +760,8 @@ class Session:
                     f"{item.kind} {item.id} has version {version}, expected {item.expect}"
                 )
 
-    async def apply(self, changes: Changes) -> None:
-        """Write what the versions were checked for."""
+    async def apply(self, changes: Changes, parent: str | None = None) -> None:
+        """Write what the versions were checked for; *parent* is the job whose attempt asks for it."""
         for item in changes.records:
             if isinstance(item, Put):
                 # Who expects none must fail when somebody was quicker: no update then.
@@ -792,7 +794,7 @@ class Session:
             )
             self.effects.events = True
         if changes.jobs:
-            await self.insert(changes.jobs)
+            await self.insert(changes.jobs, parent)
         if changes.cancel:
             live = await self.load(
                 "id = ANY($1::text[]) ORDER BY id FOR UPDATE",
@@ -1041,6 +1043,17 @@ class Session:
             least = rows[limit - 1][0] if full else 0
             [(scanned, last)] = await self._fetch(*look.looked_at(least))
         return rows[:limit], last if full or scanned == scan else None, scanned
+
+    async def children(self, job_id: str, limit: int) -> list[JobRecord]:
+        """The jobs that attempts of a job have added, live or final."""
+        parts = [
+            f"(SELECT {_COLUMNS} FROM @{table} WHERE parent = $1 ORDER BY seq LIMIT $2)"
+            for table in _TABLES.values()
+        ]
+        rows = await self._fetch(
+            f"{' UNION ALL '.join(parts)} ORDER BY seq LIMIT $2", job_id, limit
+        )
+        return [JobRecord(*row) for row in rows]
 
     # Loading and saving
 

@@ -360,7 +360,7 @@ class PostgresStore:
                 await session.set_progress(lease.job_id, msgspec.json.encode(progress).decode())
             if step is not None:
                 await session.save_step(lease.job_id, *step)
-            await session.apply(changes)
+            await session.apply(changes, lease.job_id)
 
         await self._write(operation)
 
@@ -645,6 +645,13 @@ class PostgresStore:
         if not where.may_match:
             return FoundIds([])
         return await self._read(lambda session: session.match_ids(where, limit, after, scan))
+
+    async def children(self, job_id: str, *, limit: int = 100) -> list[Job]:
+        """See `Store.children`."""
+        if not is_storable(job_id):
+            return []
+        found = await self._read(lambda session: session.children(job_id, limit))
+        return [record.to_job() for record in found]
 
     async def stats(self) -> StoreStats:
         """See `Store.stats`."""

@@ -58,7 +58,7 @@ _TABLE = "durably_jobs"
 _ROW = f"json_array({', '.join(FIELDS)})"
 _NEW = (
     *("id", "type", "queue", "priority", "state", "ready_at", "created_at", "max_attempts"),
-    *("granted", "payload", "tags", "unique_key", "run_at"),
+    *("granted", "payload", "tags", "unique_key", "run_at", "parent"),
 )
 """What is not yet its default in a new job."""
 _SAVED = (
@@ -268,28 +268,28 @@ class Session:
 
     # Enqueue
 
-    def insert(self, drafts: Sequence[Draft]) -> list[Job]:
+    def insert(self, drafts: Sequence[Draft], parent: str | None = None) -> list[Job]:
         """Store new jobs; a held unique key yields its job instead."""
         if any(draft.unique_key is not None for draft in drafts):
-            return [self._insert_unique(draft) for draft in drafts]
-        return [record.to_job() for record in self._insert_all(drafts)]
+            return [self._insert_unique(draft, parent) for draft in drafts]
+        return [record.to_job() for record in self._insert_all(drafts, parent)]
 
-    def _insert_all(self, drafts: Sequence[Draft]) -> list[JobRecord]:
-        records = [transitions.create(draft, 0, self.now) for draft in drafts]
+    def _insert_all(self, drafts: Sequence[Draft], parent: str | None) -> list[JobRecord]:
+        records = [transitions.create(draft, 0, self.now, parent) for draft in drafts]
         for part in _portions(records):
             self._run(_insert(len(part)), _flat(map(_new_values, part)))
         self.count(Counter([(r.queue, r.type, r.state) for r in records]))
         self.effects.ready |= bool(records)
         return records
 
-    def _insert_unique(self, draft: Draft) -> Job:
+    def _insert_unique(self, draft: Draft, parent: str | None) -> Job:
         if draft.unique_key is not None:
             holder = self.load(
                 "type = ? AND unique_key = ? AND shelf = 3", draft.type, draft.unique_key
             )
             if holder:
                 return holder[0].to_job()
-        return self._insert_all([draft])[0].to_job()
+        return self._insert_all([draft], parent)[0].to_job()
 
     # Outcomes
 
@@ -383,7 +383,7 @@ class Session:
         self._save(changed)
         for position, outcome in outcomes:
             if changed and position not in refused:
-                self.apply(outcome.changes)
+                self.apply(outcome.changes, outcome.lease.job_id)
 
     def _fits(self, changes: Changes) -> bool:
         try:
@@ -615,8 +615,8 @@ class Session:
                     f"{item.kind} {item.id} has version {version}, expected {item.expect}"
                 )
 
-    def apply(self, changes: Changes) -> None:
-        """Write what the versions were checked for."""
+    def apply(self, changes: Changes, parent: str | None = None) -> None:
+        """Write what the versions were checked for; *parent* is the job whose attempt asks for it."""
         for item in changes.records:
             version = self._version(item.kind, item.id)
             if isinstance(item, Put):
@@ -638,7 +638,7 @@ class Session:
             )
             self.effects.events = True
         if changes.jobs:
-            self.insert(changes.jobs)
+            self.insert(changes.jobs, parent)
         if changes.cancel:
             ids = _encode(changes.cancel).decode()
             live = self.load("id IN (SELECT value FROM json_each(?)) AND state < 4", ids)
@@ -917,6 +917,14 @@ class Session:
         full = len(seqs) > limit
         scanned, last = self._run(*look.looked_at(seqs[limit - 1] if full else 0)).fetchone()
         return last if full or scanned == look.scan else None, scanned
+
+    def children(self, job_id: str, limit: int) -> list[JobRecord]:
+        """The jobs that attempts of a job have added."""
+        return self.decode(
+            f"SELECT {_ROW} AS row FROM {_TABLE} INDEXED BY durably_children"
+            " WHERE parent = ? ORDER BY seq LIMIT ?",
+            (job_id, limit),
+        )
 
     # Loading and saving
 

@@ -369,7 +369,7 @@ class SQLiteStore:
                 session.set_progress(lease.ref, msgspec.json.encode(progress).decode())
             if step is not None:
                 session.save_step(lease.ref, *step)
-            session.apply(changes)
+            session.apply(changes, lease.job_id)
 
         await self._write(operation)
 
@@ -641,6 +641,14 @@ class SQLiteStore:
         if not where.may_match:
             return FoundIds([])
         return await self._read(lambda session: session.match_ids(where, limit, after, scan))
+
+    async def children(self, job_id: str, *, limit: int = 100) -> list[Job]:
+        """See `Store.children`."""
+        if not is_storable(job_id):
+            return []
+        return await self._read(
+            lambda session: [record.to_job() for record in session.children(job_id, limit)]
+        )
 
     async def stats(self) -> StoreStats:
         """See `Store.stats`."""

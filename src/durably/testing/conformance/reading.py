@@ -52,6 +52,7 @@ class Reading:
         assert await store.find(queue=unknown) == []
         assert await store.events(subject=unknown) == []
         assert await store.steps(unknown) == {}
+        assert await store.children(unknown) == []
         with pytest.raises(JobNotFoundError):
             await store.find(after=unknown)
 
@@ -388,6 +389,7 @@ class Reading:
             store.find,
             lambda: store.search(Search(), limit=1),
             lambda: store.match_ids(Search(), limit=1),
+            lambda: store.children(lease.job_id),
             store.stats,
             store.oldest_ready,
             store.workers,

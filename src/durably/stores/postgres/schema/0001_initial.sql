@@ -27,6 +27,7 @@ CREATE TABLE {s}.jobs (
     tags             text NOT NULL,
     unique_key       text COLLATE "C",
     run_at           bigint,
+    parent           text COLLATE "C", -- the id of the job whose attempt added this one
     attempts         integer NOT NULL DEFAULT 0,
     crashes          integer NOT NULL DEFAULT 0,
     processed_at     bigint,
@@ -54,12 +55,14 @@ CREATE INDEX jobs_scheduled ON {s}.jobs (ready_at, seq) WHERE state = 0;
 CREATE INDEX jobs_leased ON {s}.jobs (worker) WHERE state IN (2, 3);
 CREATE INDEX jobs_cancelling ON {s}.jobs (worker) WHERE state IN (2, 3) AND cancel_requested = 1;
 CREATE UNIQUE INDEX jobs_unique ON {s}.jobs (type, unique_key) WHERE unique_key IS NOT NULL;
+CREATE INDEX jobs_children ON {s}.jobs (parent, seq) WHERE parent IS NOT NULL;
 -- Leased ones are few: a listing sorts them.
 CREATE INDEX jobs_listing ON {s}.jobs (priority DESC, seq) WHERE state IN (0, 1);
 
 -- Final jobs, a partition for each six hours in which they ended; `add_history` makes it.
 CREATE TABLE {s}.history (LIKE {s}.jobs INCLUDING DEFAULTS) PARTITION BY RANGE (completed_at);
 CREATE INDEX history_id ON {s}.history (id);
+CREATE INDEX history_children ON {s}.history (parent, seq) WHERE parent IS NOT NULL;
 CREATE INDEX history_listing ON {s}.history (state, priority DESC, seq);
 CREATE INDEX history_age ON {s}.history USING brin (completed_at);
 

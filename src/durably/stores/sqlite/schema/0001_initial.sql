@@ -27,6 +27,7 @@ CREATE TABLE durably_jobs (
     tags             TEXT NOT NULL,
     unique_key       TEXT,
     run_at           INTEGER,
+    parent           TEXT, -- the id of the job whose attempt added this one
     attempts         INTEGER NOT NULL DEFAULT 0,
     crashes          INTEGER NOT NULL DEFAULT 0,
     processed_at     INTEGER,
@@ -55,6 +56,7 @@ CREATE INDEX durably_cancelling ON durably_jobs (worker)
 CREATE UNIQUE INDEX durably_unique ON durably_jobs (type, unique_key)
     WHERE unique_key IS NOT NULL AND shelf = 3;
 CREATE INDEX durably_final ON durably_jobs (completed_at) WHERE shelf > 3;
+CREATE INDEX durably_children ON durably_jobs (parent, seq) WHERE parent IS NOT NULL;
 CREATE INDEX durably_listing ON durably_jobs (shelf, priority DESC, seq);
 
 CREATE TABLE durably_steps (
