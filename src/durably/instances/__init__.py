@@ -1,7 +1,16 @@
 """The instance service: GPU instances created, watched and deleted by jobs."""
 
 from durably.instances.catalogue import Catalogue, ProductOffer
-from durably.instances.events import DeliveryAttempt, DeliveryStatus, WebhookDelivery
+from durably.instances.deliveries import DeliveryPage
+from durably.instances.events import (
+    DeliveryAttempt,
+    DeliveryConflictError,
+    DeliveryNotFoundError,
+    DeliveryStatus,
+    DisabledTarget,
+    TargetNotDisabledError,
+    WebhookDelivery,
+)
 from durably.instances.instance import (
     Instance,
     InstanceConflictError,
@@ -26,7 +35,11 @@ __all__ = [
     "BillingMode",
     "Catalogue",
     "DeliveryAttempt",
+    "DeliveryConflictError",
+    "DeliveryNotFoundError",
+    "DeliveryPage",
     "DeliveryStatus",
+    "DisabledTarget",
     "Fault",
     "Instance",
     "InstanceConflictError",
@@ -43,6 +56,7 @@ __all__ = [
     "ProviderError",
     "ProviderUnavailable",
     "Reconciliation",
+    "TargetNotDisabledError",
     "Unauthorized",
     "ValidationError",
     "WebhookDelivery",

@@ -6,6 +6,7 @@ from typing import Any
 
 import msgspec
 
+from durably import DurablyError
 from durably.instances.delivery import DeliveryResult, delivery_expired
 from durably.instances.instance import HealthCheck, Instance, InstanceStatus
 
@@ -87,6 +88,32 @@ def event(type: str, instance: Instance, *, now: datetime, error: str | None) ->
             health_check=instance.health_check if type in _OF_HEALTH else None,
         ),
     )
+
+
+class DeliveryNotFoundError(DurablyError, LookupError):
+    """No webhook delivery has this id."""
+
+    def __init__(self, delivery_id: str) -> None:
+        super().__init__(f"no webhook delivery has the id {delivery_id[:200]!r}")
+
+
+class DeliveryConflictError(DurablyError):
+    """The delivery is in no state to be tried again."""
+
+
+class TargetNotDisabledError(DurablyError, LookupError):
+    """The target is not disabled."""
+
+    def __init__(self) -> None:
+        super().__init__("no disabled target has this url")
+
+
+class DisabledTarget(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
+    """A target that has answered 410 Gone. Until a webhook that a person retries is taken."""
+
+    url: str
+    at: datetime
+    """When it answered so."""
 
 
 class DeliveryStatus(StrEnum):

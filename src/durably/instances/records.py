@@ -4,6 +4,7 @@ An instance changes by compare-and-set, in one commit with the event that tells 
 webhook delivery if there is a target, and the jobs that follow.
 """
 
+import hashlib
 import secrets
 from collections.abc import AsyncIterator, Callable
 from datetime import UTC, datetime
@@ -54,6 +55,12 @@ _REACHED_AT = {
     InstanceStatus.STOPPED: "stopped_at",
     InstanceStatus.TERMINATED: "terminated_at",
 }
+
+
+def target_id(url: str) -> str:
+    """The id of a webhook target's record."""
+    # A URL may be longer than an id, and may carry what is not to be read in passing.
+    return hashlib.sha256(url.encode()).hexdigest()
 
 
 class Loaded(msgspec.Struct, frozen=True):

@@ -4,9 +4,7 @@ An attempt that fails spends none of the job's attempts: the delivery has its ow
 """
 
 import asyncio
-import hashlib
 from collections.abc import Awaitable, Callable
-from datetime import datetime
 from random import Random
 
 import msgspec
@@ -24,13 +22,14 @@ from durably.instances.delivery import (
 )
 from durably.instances.events import (
     DeliveryStatus,
+    DisabledTarget,
     WebhookDelivery,
     after_attempt,
     delivery_id,
 )
 from durably.instances.jobs import SendWebhookJob
 from durably.instances.pacing import growing
-from durably.instances.records import DELIVERY, TARGET, Records
+from durably.instances.records import DELIVERY, TARGET, Records, target_id
 
 _SEQUENCE_WAIT = (0.05, 2.0)
 """Seconds between two looks for the first attempt of the event before: the first, the longest."""
@@ -83,7 +82,7 @@ class Webhooks:
             delivery = msgspec.structs.replace(
                 delivery, status=DeliveryStatus.PENDING, tried_since=None
             )
-        elif await self._queue.get_record(TARGET, _target_id(delivery.url)) is not None:
+        elif await self._queue.get_record(TARGET, target_id(delivery.url)) is not None:
             raise self._disabled(job, delivery, version)
         elif not delivery.attempts:
             await self._await_turn(delivery)
@@ -187,20 +186,8 @@ class Webhooks:
         target = target_of(url)
         if result.ok:
             self._backoff.succeeded(target)
-            job.changes.delete(TARGET, _target_id(url))
+            job.changes.delete(TARGET, target_id(url))
         elif result.disabled:
-            job.changes.put(TARGET, _target_id(url), _Disabled(url=url, at=self._records.now()))
+            job.changes.put(TARGET, target_id(url), DisabledTarget(url=url, at=self._records.now()))
         else:
             self._backoff.failed(target, asyncio.get_running_loop().time(), delay)
-
-
-class _Disabled(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
-    """A target that has answered 410 Gone. Until a webhook that a person retries is taken."""
-
-    url: str
-    at: datetime
-
-
-def _target_id(url: str) -> str:
-    # A URL may be longer than an id, and may carry what is not to be read in passing.
-    return hashlib.sha256(url.encode()).hexdigest()

@@ -19,8 +19,9 @@ from durably.instances import jobs
 from durably.instances.addresses import AddressPolicy
 from durably.instances.catalogue import Catalogue, CatalogueView
 from durably.instances.create import create_instance
+from durably.instances.deliveries import Deliveries, DeliveryPage
 from durably.instances.delivery import WebhookSender, check_secret
-from durably.instances.events import WebhookDelivery
+from durably.instances.events import DeliveryStatus, DisabledTarget, WebhookDelivery
 from durably.instances.instance import (
     Instance,
     InstanceConflictError,
@@ -144,6 +145,7 @@ class JobWorkerService:
             random=spread,
         )
         self._catalogue = CatalogueView(provider, clock, timeout=novita_timeout)
+        self._deliveries = Deliveries(queue)
         self._reconciler = Reconciler(queue, self._tools, clock)
         self._sender: WebhookSender | None = None
         self._reconciling: asyncio.Task[None] | None = None
@@ -258,8 +260,7 @@ class JobWorkerService:
         Raises:
             ValueError: *limit* is out of bounds.
         """
-        if not 1 <= limit <= _LIST_MOST:
-            raise ValueError(f"limit must be 1 to {_LIST_MOST:,}, got {limit:,}")
+        _check_limit(limit)
         found = await self._records.page(limit=limit + 1, after=after)
         return InstancePage(
             instances=tuple(found[:limit]),
@@ -304,6 +305,53 @@ class JobWorkerService:
         """
         await self._records.load(instance_id)
         return await self._records.deliveries(instance_id)
+
+    async def list_deliveries(
+        self, *, status: DeliveryStatus | None = None, limit: int = 50, after: str | None = None
+    ) -> DeliveryPage:
+        """Webhook deliveries, those of the newest instances first, each with every attempt.
+
+        A page looks at no more than 2,000 deliveries: with *status* it may have fewer than *limit*,
+        or none, and yet a next page.
+
+        Args:
+            status: only these; None: all.
+            limit: at most so many, 1 to 1,000.
+            after: only those beyond the delivery of this id: the cursor of the page before.
+
+        Raises:
+            ValueError: *limit* is out of bounds.
+        """
+        _check_limit(limit)
+        return await self._deliveries.page(status=status, limit=limit, after=after)
+
+    async def retry_delivery(
+        self, delivery_id: str, *, note: Note | None = None
+    ) -> WebhookDelivery:
+        """Have a delivery tried again that is not at work: by its job, or another if that is gone.
+
+        It keeps its status until the attempt, which is made even if its target is disabled.
+
+        Returns:
+            The delivery with the id of the job that makes the attempt.
+
+        Raises:
+            DeliveryNotFoundError: there is none of that id.
+            DeliveryConflictError: it is delivered, or its job is pending or processing.
+        """
+        return await self._deliveries.retry(delivery_id, note)
+
+    async def disabled_targets(self) -> builtins.list[DisabledTarget]:
+        """The targets that have answered 410 and are sent nothing, the latest first; up to 1,000."""
+        return await self._deliveries.disabled_targets()
+
+    async def enable_target(self, url: str, *, note: Note | None = None) -> None:
+        """Forget that a target is disabled: what is told from now on is sent to it again.
+
+        Raises:
+            TargetNotDisabledError: it is not.
+        """
+        await self._deliveries.enable_target(url, note)
 
     async def catalogue(self) -> Catalogue:
         """What the provider has on offer, as it was at most a minute ago; asked for once for all.
@@ -368,6 +416,11 @@ class JobWorkerService:
                 sender = WebhookSender(secret, policy=self._policy, now=self._records.now)
                 self._sender = await sender.__aenter__()
             return self._sender
+
+
+def _check_limit(limit: int) -> None:
+    if not 1 <= limit <= _LIST_MOST:
+        raise ValueError(f"limit must be 1 to {_LIST_MOST:,}, got {limit:,}")
 
 
 def _start(edit: Edit) -> bool:

@@ -25,6 +25,7 @@ from durably.server.routes import (
     queues,
     search,
     sessions,
+    webhooks,
 )
 from durably.server.service import Service
 
@@ -32,6 +33,7 @@ ROUTES: list[HTTPRouteHandler] = [
     *instances.HANDLERS,
     *catalogue.HANDLERS,
     *search.HANDLERS,
+    *webhooks.HANDLERS,
     *jobs.HANDLERS,
     *queues.HANDLERS,
     *events.HANDLERS,

@@ -23,11 +23,14 @@ from durably import (
     UniqueKeyTakenError,
 )
 from durably.instances import (
+    DeliveryConflictError,
+    DeliveryNotFoundError,
     Fault,
     InstanceConflictError,
     InstanceNotFoundError,
     ProviderError,
     ProviderUnavailable,
+    TargetNotDisabledError,
     Unauthorized,
     ValidationError,
 )
@@ -133,11 +136,16 @@ def api_error(error: BaseException) -> ApiError:
             return invalid(*error.faults)
         case PayloadError():
             return invalid(Fault(field="payload", message=str(error)))
-        case JobNotFoundError() | InstanceNotFoundError():
+        case (
+            JobNotFoundError()
+            | InstanceNotFoundError()
+            | DeliveryNotFoundError()
+            | TargetNotDisabledError()
+        ):
             return not_found(str(error))
         case UniqueKeyTakenError():
             return ApiError(409, "unique_key_taken", str(error))
-        case JobStateError() | InstanceConflictError():
+        case JobStateError() | InstanceConflictError() | DeliveryConflictError():
             return ApiError(409, "conflict", str(error))
         case StoreError():
             return ApiError(

@@ -7,7 +7,14 @@ import msgspec
 from msgspec import Meta
 
 from durably import Event, Job, JobStatus, QueueStats
-from durably.instances import BillingMode, Instance, InstanceStatus, Operation, WebhookDelivery
+from durably.instances import (
+    BillingMode,
+    DisabledTarget,
+    Instance,
+    InstanceStatus,
+    Operation,
+    WebhookDelivery,
+)
 from durably.instances.events import InstanceEvent
 from durably.instances.instance import HealthCheck
 from durably.instances.provider import PortMapping
@@ -228,6 +235,25 @@ class InstancePage(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     instances: list[InstanceView]
     total: Annotated[int, Meta(description="All there are, on whatever page.")]
     next_cursor: NextCursor = msgspec.UNSET
+
+
+class DeliveriesView(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
+    """A page of webhook deliveries, those of the newest instances first."""
+
+    deliveries: list[WebhookDelivery]
+    next_cursor: NextCursor = msgspec.UNSET
+
+
+class Targets(msgspec.Struct, frozen=True, kw_only=True):
+    """The disabled targets, the latest first."""
+
+    targets: list[DisabledTarget]
+
+
+class TargetBody(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A target."""
+
+    url: Annotated[str, Meta(min_length=1, max_length=2_048)]
 
 
 class AuditPage(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
