@@ -257,6 +257,31 @@ async def test_an_unknown_job_is_a_problem_of_its_topic() -> None:
         assert (await shown(api, "job/unknown"))["status"] == 404
 
 
+# Instances and webhooks
+
+
+async def test_instances_and_their_webhooks_are_topics_too() -> None:
+    """The same as the routes give; an unknown instance is a problem of its topic."""
+    async with running() as api:
+        instance_id = await api.instance(webhookUrl=api.world.receiver.url)
+        await api.reaches(instance_id, "ready")
+        for topic, path in (
+            ("instances", "/api/instances"),
+            (f"instance/{instance_id}", f"/api/instances/{instance_id}"),
+        ):
+            assert await shown(api, topic) == (await api.get(path)).json
+
+        async def delivered() -> bool:
+            page = await shown(api, "webhooks?status=delivered")
+            return "instance.ready" in {one["type"] for one in page["deliveries"]}
+
+        await until(delivered, timeout=30)
+        assert (await shown(api, "webhooks"))["targets"] == []
+        assert (await shown(api, "webhooks?status=disabled"))["deliveries"] == []
+        assert (await shown(api, "instance/unknown"))["status"] == 404
+        (await api.get("/api/live?topic=webhooks%3Fstatus%3Dodd")).problem(400, "validation_failed")
+
+
 # The stream
 
 

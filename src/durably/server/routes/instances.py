@@ -8,7 +8,7 @@ from litestar import Request, Response, delete, get, post
 from litestar.params import QueryParameter
 
 from durably import Changeset, VersionConflictError
-from durably.instances import Instance, InstanceNotFoundError, ValidationError
+from durably.instances import Instance, ValidationError
 from durably.server.answers import answer, entity, problems
 from durably.server.auth import Role, require
 from durably.server.errors import invalid
@@ -22,15 +22,13 @@ from durably.server.schemas import (
     InstancePage,
     InstanceView,
     instance_fields,
-    timeline_event,
 )
 from durably.server.service import Service, origin_of, service_of
 from durably.server.validation import decode_object, unknown_fields, with_integers
+from durably.server.views.instances import instance_detail, instance_page
 
 _operator = [require(Role.OPERATOR)]
 _viewer = [require(Role.VIEWER)]
-_EVENTS_MOST = 1_000
-"""Of one timeline; later ones are in the event stream."""
 _EXAMPLE = {
     "name": "my-gpu",
     "productName": "RTX 4090 24GB",
@@ -115,15 +113,7 @@ async def list_instances(
 ) -> Response[InstancePage]:
     """Newest first, terminated ones included."""
     no_other_query(request, "limit", "after")
-    service = service_of(request)
-    page = await service.instances.list(limit=limit, after=after)
-    now = service.now()
-    shown = [InstanceView(**instance_fields(one, now)) for one in page.instances]
-    return answer(
-        InstancePage(
-            instances=shown, total=page.total, next_cursor=page.next_cursor or msgspec.UNSET
-        )
-    )
+    return answer(await instance_page(service_of(request), limit=limit, after=after))
 
 
 @get(
@@ -138,18 +128,8 @@ async def get_instance(
 ) -> Response[InstanceDetail]:
     """With `lastError`, its timeline and its webhooks."""
     service = service_of(request)
-    instance = await service.instances.get(instance_id)
-    if instance is None:
-        raise InstanceNotFoundError(instance_id)
-    events = await service.queue.get_events(subject=instance_id, limit=_EVENTS_MOST)
-    detail = InstanceDetail(
-        **instance_fields(instance, service.now()),
-        timeline=[timeline_event(event, service.redactor) for event in events],
-        deliveries=[
-            service.delivery(one) for one in await service.instances.deliveries(instance_id)
-        ],
-    )
-    headers = _retry_after(service) if instance.operation is not None else {}
+    detail = await instance_detail(service, instance_id)
+    headers = _retry_after(service) if detail.operation is not None else {}
     return entity(detail, if_none_match, **headers)
 
 

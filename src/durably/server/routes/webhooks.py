@@ -2,7 +2,6 @@
 
 from typing import Annotated, Any
 
-import msgspec
 from litestar import Request, Response, get, post
 from litestar.params import PathParameter, QueryParameter
 
@@ -13,9 +12,8 @@ from durably.server.parameters import no_other_query
 from durably.server.schemas import NO_NUL, DeliveriesView, TargetBody, Targets
 from durably.server.service import origin_of, service_of
 from durably.server.validation import decode_object, fitted
+from durably.server.views.instances import delivery_page
 
-_PAGE_BYTES = 8_388_608
-"""A page is cut short beyond this."""
 _operator = [require(Role.OPERATOR)]
 _viewer = [require(Role.VIEWER)]
 
@@ -46,17 +44,8 @@ async def list_webhooks(
     last.
     """
     no_other_query(request, "status", "limit", "after")
-    service = service_of(request)
-    page = await service.instances.list_deliveries(status=status, limit=limit, after=after)
-    cursor, size = page.next_cursor, 0
-    shown: list[WebhookDelivery] = []
-    for delivery in map(service.delivery, page.deliveries):
-        size += len(msgspec.json.encode(delivery))
-        if shown and size > _PAGE_BYTES:
-            cursor = shown[-1].id
-            break
-        shown.append(delivery)
-    return answer(DeliveriesView(deliveries=shown, next_cursor=cursor or msgspec.UNSET))
+    page = await delivery_page(service_of(request), status=status, limit=limit, after=after)
+    return answer(page)
 
 
 @post(

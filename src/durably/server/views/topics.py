@@ -1,13 +1,14 @@
 """The topics of the live stream: from a name such as ``jobs?status=failed`` to what it shows."""
 
 from collections.abc import Awaitable, Callable, Mapping
+from enum import StrEnum
 from types import MappingProxyType
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, TypeVar
 from urllib.parse import parse_qsl, unquote
 
 import msgspec
 
-from durably.instances import Fault
+from durably.instances import DeliveryStatus, Fault
 from durably.server.audit import entries
 from durably.server.auth import Principal, Role
 from durably.server.errors import ApiError, invalid, not_found
@@ -15,6 +16,7 @@ from durably.server.history import Range
 from durably.server.live import Render
 from durably.server.schemas import AuditPage
 from durably.server.service import Service
+from durably.server.views.instances import instance_detail, instance_page, webhooks
 from durably.server.views.jobs import JobQuery, job_detail, job_list
 from durably.server.views.overview import overview, shell
 from durably.server.views.queues import queues
@@ -23,6 +25,7 @@ LONGEST = 2_000
 PAGE = 50
 _AUDIT_PAGE = 100
 
+_E = TypeVar("_E", bound=StrEnum)
 Query: TypeAlias = Mapping[str, str]
 Make: TypeAlias = Callable[[Service, str, Query], Render]
 
@@ -72,13 +75,22 @@ def _job(service: Service, job_id: str, _: Query) -> Render:
 
 
 def _history(service: Service, _: str, query: Query) -> Render:
-    named = query.get("range", Range.HOUR)
-    try:
-        chosen = Range(named)
-    except ValueError:
-        told = f"must be one of {', '.join(Range)}, got {named[:100]!r}"
-        raise invalid(Fault(field="range", message=told)) from None
+    chosen = _one_of(Range, "range", query.get("range", Range.HOUR))
     return lambda: service.history.view(chosen)
+
+
+def _instances(service: Service, _: str, _query: Query) -> Render:
+    return lambda: instance_page(service, limit=PAGE)
+
+
+def _instance(service: Service, instance_id: str, _: Query) -> Render:
+    return lambda: instance_detail(service, instance_id)
+
+
+def _webhooks(service: Service, _: str, query: Query) -> Render:
+    named = query.get("status")
+    status = _one_of(DeliveryStatus, "status", named) if named else None
+    return lambda: webhooks(service, status, limit=PAGE)
 
 
 def _audit(service: Service, _: str, _query: Query) -> Render:
@@ -90,6 +102,14 @@ def _audit(service: Service, _: str, _query: Query) -> Render:
     return show
 
 
+def _one_of(kind: type[_E], field: str, value: str) -> _E:
+    try:
+        return kind(value)
+    except ValueError:
+        told = f"must be one of {', '.join(kind)}, got {value[:100]!r}"
+        raise invalid(Fault(field=field, message=told)) from None
+
+
 _TOPICS: Mapping[str, tuple[Role, Make]] = MappingProxyType(
     {
         "shell": (Role.VIEWER, _plain(shell)),
@@ -97,6 +117,9 @@ _TOPICS: Mapping[str, tuple[Role, Make]] = MappingProxyType(
         "history": (Role.VIEWER, _history),
         "jobs": (Role.VIEWER, _jobs),
         "job": (Role.VIEWER, _job),
+        "instances": (Role.VIEWER, _instances),
+        "instance": (Role.VIEWER, _instance),
+        "webhooks": (Role.VIEWER, _webhooks),
         "queues": (Role.VIEWER, _plain(queues)),
         "audit": (Role.ADMIN, _audit),
     }
