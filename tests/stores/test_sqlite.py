@@ -1,6 +1,7 @@
 import asyncio
 import sqlite3
 from collections.abc import AsyncIterator, Callable
+from contextlib import closing
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -8,7 +9,9 @@ import pytest
 
 from durably.domain.errors import StoreBusyError, StoreError
 from durably.domain.job import JobStatus
+from durably.domain.search import Search
 from durably.store import NoticeKind
+from durably.stores.sqlite.searching import Look
 from durably.stores.sqlite.session import Session
 from durably.stores.sqlite.store import SQLiteStore
 from durably.testing import VirtualClock, capture
@@ -501,3 +504,26 @@ async def test_a_quiet_worker_looks_for_the_types_it_can_run(store: SQLiteStore)
         assert await take(store, worker, "b") == []
 
     assert (await take_one(store, worker, "a")).job_id == job.id
+
+
+@pytest.mark.parametrize(
+    "statuses",
+    [
+        (),
+        (JobStatus.FAILED,),
+        (JobStatus.PENDING,),
+        (JobStatus.PENDING, JobStatus.PROCESSING, JobStatus.COMPLETED),
+    ],
+)
+async def test_a_search_reads_the_newest_without_sorting(
+    store: SQLiteStore, statuses: tuple[JobStatus, ...]
+) -> None:
+    """The plan has no sorter, so that it ends with the page; no index is read as a whole."""
+    look = Look(Search(statuses=statuses, text="x"), after=None, scan=1_000)
+    with closing(sqlite3.connect(store.path)) as connection:
+        for query, arguments in (look.matches("seq", 100), look.looked_at(0)):
+            plan = connection.execute(f"EXPLAIN QUERY PLAN {query}", arguments).fetchall()
+            steps = [step[3] for step in plan]
+
+            assert [] == [step for step in steps if "TEMP B-TREE" in step]
+            assert [] == [step for step in steps if step == "SCAN durably_jobs"]

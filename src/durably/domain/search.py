@@ -51,11 +51,6 @@ class Search(msgspec.Struct, frozen=True, kw_only=True):
         texts = (self.type, self.queue, self.tag, self.text)
         return all(text is None or _is_storable(text) for text in texts)
 
-    @property
-    def is_narrow(self) -> bool:
-        """Whether the status alone does not decide."""
-        return self != Search(statuses=self.statuses)
-
     def covers(self, queue: str, type: str, state: int) -> bool:
         """Whether jobs of this queue, type and state can be among those that match."""
         return (

@@ -27,7 +27,7 @@ class Look:
     def __init__(self, where: Search, *, after: int | None, scan: int) -> None:
         self.where = where
         self.scan = scan
-        self._below = after or _PAST_ALL_SEQS
+        self._below = _PAST_ALL_SEQS if after is None else after
 
     def counted(self) -> _Query:
         """A row when the maintained counts know of jobs of the statuses, type and queue."""
@@ -93,17 +93,18 @@ def _conditions(where: Search, first: int) -> _Conditions:
             asked.append(test.format(f"${first + len(arguments)}"))
             arguments.append(value)
     if where.text is not None:
-        position = first + len(arguments)
-        asked.append(_has_text(f"${position}", f"${position + 1}"))
-        arguments += where.needles
+        needles = dict.fromkeys(where.needles)
+        positions = [f"${first + len(arguments) + i}" for i in range(len(needles))]
+        asked.append(_has_text(positions[0], positions[1:]))
+        arguments += needles
     return asked, arguments
 
 
-def _has_text(plain: str, written: str) -> str:
+def _has_text(plain: str, written: Sequence[str]) -> str:
     tests = [f"strpos({_lower('id')}, {plain}) = 1"]
     for needle, columns in (
         (plain, ("type", "unique_key", "error", "tags", "payload")),
-        (written, ("tags", "payload")),
+        *((escaped, ("tags", "payload")) for escaped in written),
     ):
         tests += [f"strpos({_lower(column)}, {needle}) > 0" for column in columns]
     return f"({' OR '.join(tests)})"

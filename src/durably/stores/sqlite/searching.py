@@ -5,7 +5,7 @@ from typing import Any
 
 import msgspec
 
-from durably.domain.job import JobPriority, State
+from durably.domain.job import JobPriority, JobStatus, State
 from durably.domain.search import Search
 
 _PAST_ALL_SEQS = 2**63 - 1
@@ -16,6 +16,8 @@ _CONDITIONS = {
     "since_us": "created_at >= :since_us",
     "until_us": "created_at < :until_us",
 }
+_RUNNING = "INDEXED BY durably_leased WHERE state IN (2, 3) AND +state = 3"
+"""Few, among perhaps a million that wait: by the leases."""
 _Query = tuple[str, dict[str, Any]]
 
 
@@ -33,7 +35,11 @@ class Look:
         self.scan = scan
         asked = msgspec.structs.asdict(where)
         self._arguments = {name: asked[name] for name in _CONDITIONS}
-        self._arguments |= {"below": after or _PAST_ALL_SEQS, "scan": scan, "least": 0}
+        self._arguments |= {
+            "below": _PAST_ALL_SEQS if after is None else after,
+            "scan": scan,
+            "least": 0,
+        }
         if where.text is not None:
             self._arguments["text"], self._arguments["written"] = where.needles
 
@@ -61,9 +67,9 @@ class Look:
         return query, {**self._arguments, "least": least}
 
     def _places(self) -> str:
+        # SQLite merges the parts as it reads them: none is read further than needed.
         parts = [
-            f"SELECT seq FROM (SELECT seq FROM durably_jobs {source}"
-            " AND seq < :below AND seq >= :least ORDER BY seq DESC LIMIT :scan)"
+            f"SELECT seq FROM durably_jobs {source} AND seq < :below AND seq >= :least"
             for source in _sources(self.where)
         ]
         return f"{' UNION ALL '.join(parts)} ORDER BY seq DESC LIMIT :scan"
@@ -79,17 +85,24 @@ def _sources(where: Search) -> list[str]:
     """Where the jobs are in the order of their places: an index and its condition each."""
     if not where.statuses:
         return ["NOT INDEXED WHERE 1"]
-    states = where.states
-    if states == (State.RUNNING,):
-        # Few, among perhaps a million that wait: by the leases.
-        return ["INDEXED BY durably_leased WHERE state IN (2, 3) AND +state = 3"]
-    live = [state for state in states if state <= State.RUNNING]
-    among = "" if len(live) == State.RUNNING + 1 else f" AND state IN ({_listed(live)})"
-    shelves = {max(state, State.RUNNING) for state in states}
+    final = [state for state in where.states if state > State.RUNNING]
+    match JobStatus.PENDING in where.statuses, JobStatus.PROCESSING in where.statuses:
+        case True, True:
+            return _listed_by_priority(State.RUNNING, *final)
+        case True, False:
+            waiting = f" AND seq NOT IN (SELECT seq FROM durably_jobs {_RUNNING})"
+            live = [source + waiting for source in _listed_by_priority(State.RUNNING)]
+            return live + _listed_by_priority(*final)
+        case False, True:
+            return [_RUNNING, *_listed_by_priority(*final)]
+        case _:
+            return _listed_by_priority(*final)
+
+
+def _listed_by_priority(*shelves: State) -> list[str]:
     return [
         f"INDEXED BY durably_listing WHERE shelf = {int(shelf)} AND priority = {int(priority)}"
-        + (among if shelf == State.RUNNING else "")
-        for shelf in sorted(shelves)
+        for shelf in shelves
         for priority in JobPriority
     ]
 

@@ -125,6 +125,27 @@ class Searching:
 
         assert [*first.ids, *second.ids] == [job.id for job in reversed(jobs)]
 
+    async def test_below_the_first_is_nothing(self, store: Store) -> None:
+        """Whatever place is given: no job has 0, all have less than the largest."""
+        job = await add(store)
+
+        assert (await store.match_ids(Search(), limit=5, after=0)).ids == []
+        assert (await store.match_ids(Search(), limit=5, after=2**63 - 1)).ids == [job.id]
+
+    async def test_jobs_of_several_days_are_in_one_order(
+        self, store: Store, clock: VirtualClock
+    ) -> None:
+        """By when they were added, not by when they ended; live ones among them."""
+        worker = await store.register(info())
+        jobs = [await add(store, kind) for kind in "abcd"]
+        for kind in "dbc":
+            await report(store, worker, completed(await take_one(store, worker, kind)))
+            await clock.advance(86_400)
+
+        assert await ids_of(store) == [job.id for job in reversed(jobs)]
+        done = await ids_of(store, statuses=(JobStatus.COMPLETED,))
+        assert done == [job.id for job in reversed(jobs[1:])]
+
     # How far it looks
 
     @pytest.mark.parametrize("statuses", [(), (JobStatus.PENDING,)])
