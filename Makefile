@@ -3,6 +3,8 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
+WEB_STAMP   := web/node_modules/.built
+WEB_SOURCES := $(shell find web -type f -not -path 'web/node_modules/*')
 
 .DEFAULT_GOAL := help
 .PHONY: help setup services fmt check test demo chaos provisioning simulate gauntlet mutation evidence bench bench-quick bench-long bench-peers bench-report lock clean
@@ -16,7 +18,13 @@ $(STAMP): requirements.lock pyproject.toml
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
 	@touch $@
 
-setup: $(STAMP) ## make the virtual environment from requirements.lock
+# The dashboard is built into the package. Without npm everything else works; GET / says what is missing.
+$(WEB_STAMP): $(WEB_SOURCES)
+	@if command -v npm >/dev/null; then \
+	  cd web && npm ci --silent --no-audit --no-fund && npm run --silent build && touch ../$@; \
+	else echo "npm is missing: the dashboard is not built (it needs Node.js 20 or later)"; fi
+
+setup: $(STAMP) $(WEB_STAMP) ## make the virtual environment from requirements.lock, build the dashboard
 
 services: ## install what the tests start: PostgreSQL, PgBouncer, curl, jq (Debian, as root; else they are skipped)
 	@command -v jq >/dev/null && command -v curl >/dev/null && command -v pgbouncer >/dev/null && ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 \
@@ -34,6 +42,7 @@ check: setup ## lint, types, import contracts
 	$(BIN)/mypy
 	$(BIN)/pyright
 	$(BIN)/lint-imports
+	@if [ -e $(WEB_STAMP) ]; then cd web && npm run --silent check && npm run --silent test; fi
 
 test: services check ## check, then every test
 	$(BIN)/python -m pytest -n 2
@@ -78,4 +87,4 @@ lock: setup ## renew requirements.lock
 	$(BIN)/uv pip compile --quiet --universal --all-extras --generate-hashes --no-emit-index-url --no-header -o requirements.lock pyproject.toml
 
 clean: ## remove what the other targets made
-	rm -rf $(VENV) benchmarks/.venvs .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
+	rm -rf $(VENV) benchmarks/.venvs .mypy_cache .ruff_cache .pytest_cache .import_linter_cache web/node_modules src/durably/server/dashboard

@@ -1,0 +1,24 @@
+import { now } from "../clock.ts";
+import { absolute, duration, relative } from "../format.ts";
+
+/** "3 min ago"; the date and the time are in its title. */
+export function Time({ at, none = "–" }: { at: string | null | undefined; none?: string }) {
+  if (at === null || at === undefined) return <span class="muted">{none}</span>;
+  const then = Date.parse(at);
+  return (
+    <time dateTime={at} title={absolute(then)}>
+      {relative(then, now.value)}
+    </time>
+  );
+}
+
+/** How long it has been since *at*: "2 min 5 s". */
+export function Since({ at, none = "–" }: { at: string | null | undefined; none?: string }) {
+  if (at === null || at === undefined) return <span class="muted">{none}</span>;
+  const then = Date.parse(at);
+  return (
+    <time dateTime={at} title={absolute(then)}>
+      {duration(Math.round((now.value - then) / 1000))}
+    </time>
+  );
+}

@@ -1,0 +1,80 @@
+import { useEffect, useState } from "preact/hooks";
+import { ApiError, messageOf, post } from "../api.ts";
+import { Button } from "../components/button.tsx";
+import { Input } from "../components/field.tsx";
+import { Skeleton } from "../components/states.tsx";
+import { Logo } from "../logo.tsx";
+import { replace, route } from "../router.ts";
+import { session } from "../session.ts";
+import type { Session } from "../types.ts";
+
+/** With a token, or by a link that signs in once: #/sign-in?code=… */
+export function SignInPage() {
+  const [token, setToken] = useState("");
+  const [error, setError] = useState<string | null>(null);
+  const [code] = useState(() => (route.value.path === "/sign-in" ? route.value.query.code : undefined));
+  const [busy, setBusy] = useState(code !== undefined);
+
+  async function signIn(body: { token: string } | { code: string }): Promise<void> {
+    setBusy(true);
+    setError(null);
+    try {
+      const signedIn = await post<Session>("/api/session", body);
+      if (route.value.path === "/sign-in") replace("/");
+      session.value = signedIn;
+    } catch (problem) {
+      setError(explain(problem, "code" in body));
+      setBusy(false);
+    }
+  }
+
+  useEffect(() => {
+    document.title = "Sign in · Durably";
+    if (code === undefined) return;
+    // It is worth a sign-in until it is used, so it stays neither in the address nor in the history.
+    replace("/sign-in");
+    void signIn({ code });
+  }, []);
+
+  return (
+    <main class="alone">
+      <form
+        class="sign-in"
+        onSubmit={(event) => {
+          event.preventDefault();
+          void signIn({ token: token.trim() });
+        }}
+      >
+        <Logo />
+        <h1>Sign in</h1>
+        {busy && code !== undefined && error === null ? (
+          <Skeleton lines={2} label="Signing in" />
+        ) : (
+          <>
+            <Input
+              label="Token"
+              type="password"
+              autoComplete="current-password"
+              required
+              value={token}
+              onChange={setToken}
+              hint="One of those in DURABLY_TOKENS. Your role is that of the token."
+              error={error}
+            />
+            <Button kind="primary" type="submit" busy={busy} disabled={token.trim() === ""}>
+              Sign in
+            </Button>
+            <p class="muted small">
+              The link that the server prints when it starts signs in too, once.
+            </p>
+          </>
+        )}
+      </form>
+    </main>
+  );
+}
+
+function explain(error: unknown, byLink: boolean): string {
+  if (!(error instanceof ApiError) || error.problem.status !== 401) return messageOf(error);
+  return byLink ? "This link was used already or is too old. Sign in with a token." : "No such token is known here.";
+}
