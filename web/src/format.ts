@@ -42,6 +42,12 @@ function trim(value: number, digits: number): string {
   return String(Number(value.toFixed(digits)));
 }
 
+/** In one unit, seconds up to 100 of them: "40 ms", "1.4 s", "95 s", "3 min". For axes and narrow places. */
+export function brief(seconds: number): string {
+  if (seconds < 59.5) return duration(seconds);
+  return seconds < 100.5 ? `${Math.round(seconds)} s` : roughly(seconds);
+}
+
 /** One unit only: "42 s", "3 min", "5 h", "12 d". */
 export function roughly(seconds: number): string {
   const s = Math.max(0, seconds);

@@ -75,7 +75,7 @@ export function Shell({ children }: { children: ComponentChildren }) {
         </a>
         <Health shell={shell} />
       </header>
-      <div class="side" id="side">
+      <aside class="side" id="side" aria-label="Durably">
         <a class="logo-link" href={href("/")} aria-label="Durably, overview">
           <Logo />
         </a>
@@ -109,7 +109,7 @@ export function Shell({ children }: { children: ComponentChildren }) {
           </Button>
           <SignedIn />
         </div>
-      </div>
+      </aside>
       <button type="button" class="scrim" aria-label="Close the menu" tabIndex={-1} onClick={() => setDrawer(false)} />
       <main id="main" ref={main} tabIndex={-1}>
         <ConnectionBanner />

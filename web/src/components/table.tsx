@@ -1,4 +1,5 @@
 import type { ComponentChildren } from "preact";
+import { useEffect, useRef, useState } from "preact/hooks";
 
 export interface Column<T> {
   head: ComponentChildren;
@@ -19,15 +20,19 @@ interface TableProps<T> {
   rows: readonly T[];
   rowKey: (row: T) => string | number;
   rowClass?: (row: T) => string | undefined;
-  /** "cards": on a phone each row becomes a card. "scroll": it scrolls inside its box. */
-  narrow?: "cards" | "scroll";
+  /** "cards": on a phone each row becomes a card. "tiles": one in which values stand beside
+   * each other, for rows of many numbers. "scroll": it scrolls inside its box. */
+  narrow?: "cards" | "tiles" | "scroll";
+  /** Columns of equal width, the first twice as wide: for like tables below each other. */
+  even?: boolean;
 }
 
 /** Up to a few hundred rows; longer lists are for VirtualList. */
-export function Table<T>({ caption, columns, rows, rowKey, rowClass, narrow = "cards" }: TableProps<T>) {
+export function Table<T>({ caption, columns, rows, rowKey, rowClass, narrow = "cards", even }: TableProps<T>) {
+  const [box, scrolls] = useScrolls();
   return (
-    <div class="table-box" tabIndex={0} role="region" aria-label={caption}>
-      <table class={`table table-${narrow}`}>
+    <div class="table-box" ref={box} {...(scrolls ? { tabIndex: 0, role: "region", "aria-label": `${caption}, scrolls sideways` } : {})}>
+      <table class={`table table-${narrow}${even ? " table-even" : ""}`}>
         <caption class="visually-hidden">{caption}</caption>
         <thead>
           <tr>
@@ -63,4 +68,18 @@ export function Table<T>({ caption, columns, rows, rowKey, rowClass, narrow = "c
 
 function classOf(column: { end?: boolean; class?: string }): string | undefined {
   return [column.end ? "end" : "", column.class ?? ""].filter(Boolean).join(" ") || undefined;
+}
+
+/** Whether the box is narrower than what is in it. Only then the keyboard has to reach it. */
+function useScrolls() {
+  const ref = useRef<HTMLDivElement>(null);
+  const [scrolls, setScrolls] = useState(false);
+  useEffect(() => {
+    const box = ref.current!;
+    const observer = new ResizeObserver(() => setScrolls(box.scrollWidth > box.clientWidth));
+    observer.observe(box);
+    if (box.firstElementChild) observer.observe(box.firstElementChild);
+    return () => observer.disconnect();
+  }, []);
+  return [ref, scrolls] as const;
 }
