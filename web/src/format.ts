@@ -8,6 +8,12 @@ export function count(value: number): string {
   return whole.format(value);
 }
 
+/** Small numbers with a digit or two after the point: "0.25", "7.5", "42", "1,240". */
+export function decimal(value: number): string {
+  if (value >= 100) return count(value);
+  return trim(value, value < 1 ? 2 : 1);
+}
+
 /** 1240000 -> "1.2M", below ten thousand in full. */
 export function shortCount(value: number): string {
   return Math.abs(value) < 10_000 ? whole.format(value) : compact.format(value);

@@ -3,11 +3,11 @@
 // A stream is read with fetch instead of EventSource: that sees the status of a refusal (401 leads to
 // the sign-in), can say where to resume, and leaves the waits between attempts to us.
 
-import { signal, type Signal } from "@preact/signals";
+import { effect, signal, type Signal } from "@preact/signals";
 import { useEffect, useMemo } from "preact/hooks";
 import { noteServerTime } from "./clock.ts";
 import { Connection, type Handlers, type State } from "./connection.ts";
-import { signedOut } from "./session.ts";
+import { session, signedOut } from "./session.ts";
 import { parser } from "./sse.ts";
 import type { Problem } from "./types.ts";
 
@@ -53,6 +53,11 @@ document.addEventListener("visibilitychange", () => client.setVisible(!document.
 addEventListener("online", () => client.retryNow());
 addEventListener("offline", () => client.offline());
 client.setVisible(!document.hidden);
+
+// Whoever signs in next may not see what the one before did.
+effect(() => {
+  if (session.value === null) topics.clear();
+});
 
 export function retryNow(): void {
   client.retryNow();

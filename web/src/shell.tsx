@@ -42,6 +42,15 @@ export function Shell({ children }: { children: ComponentChildren }) {
     [],
   );
 
+  useEffect(() => {
+    if (!drawer) return undefined;
+    const onKeyDown = (event: KeyboardEvent) => {
+      if (event.key === "Escape") setDrawer(false);
+    };
+    document.addEventListener("keydown", onKeyDown);
+    return () => document.removeEventListener("keydown", onKeyDown);
+  }, [drawer]);
+
   const first = useRef(true);
   useEffect(() => {
     setDrawer(false);
@@ -172,7 +181,7 @@ function ConnectionBanner() {
         <p class="banner banner-warn">
           <Icon name="warning" />
           <span>
-            Connection lost, <Countdown until={state.retryAt} />. What you see is as it was.
+            Connection lost, <Countdown until={state.retryAt} /> What you see is as it was.
           </span>
           <Button small onClick={retryNow}>
             Try now
@@ -195,7 +204,7 @@ function Countdown({ until }: { until: number }) {
   const seconds = Math.max(0, Math.ceil((until - Date.now()) / 1000));
   return (
     <>
-      trying again<span aria-hidden="true">{seconds === 0 ? " now" : ` in ${seconds} s…`}</span>
+      trying again<span aria-hidden="true">{seconds === 0 ? " now" : ` in ${seconds} s`}</span>…
     </>
   );
 }

@@ -27,16 +27,18 @@ type ButtonProps = Look & {
   buttonRef?: { current: HTMLButtonElement | null };
 };
 
-/** A busy button keeps its place and its words, and cannot be pressed again. */
-export function Button({ kind = "plain", small, icon, label, children, busy, disabled, type = "button", buttonRef, ...rest }: ButtonProps) {
+/** A busy button keeps its place, its words and the focus (a disabled one would lose it), and does nothing. */
+export function Button({ kind = "plain", small, icon, label, children, busy, disabled, type = "button", buttonRef, onClick, ...rest }: ButtonProps) {
   return (
     <button
       {...rest}
       ref={buttonRef}
       type={type}
       class={look(kind, small, icon, children)}
-      disabled={disabled || busy}
+      disabled={disabled}
+      aria-disabled={busy || undefined}
       aria-busy={busy || undefined}
+      onClick={busy ? (event) => event.preventDefault() : onClick}
       aria-label={label}
       title={label}
     >

@@ -39,8 +39,8 @@ export function ConfirmHost() {
       footer={
         question && (
           <>
-            <Button onClick={() => question.answer(false)}>Keep as it is</Button>
-            <Button kind={question.danger ? "danger" : "primary"} autoFocus onClick={() => question.answer(true)}>
+            <Button autoFocus={question.danger} onClick={() => question.answer(false)}>Keep as it is</Button>
+            <Button kind={question.danger ? "danger" : "primary"} autoFocus={!question.danger} onClick={() => question.answer(true)}>
               {question.action}
             </Button>
           </>

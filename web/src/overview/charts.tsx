@@ -3,7 +3,7 @@ import { Card } from "../components/card.tsx";
 import { Chart } from "../components/chart.tsx";
 import { ProblemBox, Skeleton } from "../components/states.tsx";
 import { Segments } from "../components/tabs.tsx";
-import { brief, count, duration, percent, rate } from "../format.ts";
+import { brief, count, decimal, duration, percent } from "../format.ts";
 import { useLive } from "../live.ts";
 import type { History, Range } from "../types.ts";
 
@@ -29,7 +29,7 @@ function Grid({ history }: { history: History }) {
   const every = `every ${duration(step)}`;
   return (
     <div class="charts">
-      <Chart title="Throughput" hint={`finished jobs, ${every}`} at={at} series={series.throughput} format={rate} least={0.02} />
+      <Chart title="Throughput" hint={`finished jobs, ${every}`} at={at} series={series.throughput} format={series.rate} least={1} />
       <Chart title="Error rate" hint={`share of attempts, ${every}`} at={at} series={series.errors} format={percent} least={0.05} />
       <Chart title="Depth" hint={`jobs, ${every}`} at={at} series={series.depth} format={count} least={5} />
       <Chart title="Queue latency" hint="from ready to started" at={at} series={series.wait} format={duration} axis={brief} log />
@@ -40,10 +40,15 @@ function Grid({ history }: { history: History }) {
 
 function seriesOf(history: History) {
   const { step } = history;
+  // One unit for the whole chart, so that its numbers can be compared.
+  const perMinute = Math.max(...history.finished, ...history.failed, 0) < step;
+  const size = perMinute ? step / 60 : step;
+  const unit = perMinute ? "/min" : "/s";
   return {
+    rate: (value: number) => `${decimal(value)}${unit}`,
     throughput: [
-      { label: "finished", values: history.finished.map((n) => n / step), color: "accent-fill", fill: true },
-      { label: "failed attempts", values: history.failed.map((n) => n / step), color: "bad-fill" },
+      { label: "finished", values: history.finished.map((n) => n / size), color: "accent-fill", fill: true },
+      { label: "failed attempts", values: history.failed.map((n) => n / size), color: "bad-fill" },
     ],
     errors: [
       {

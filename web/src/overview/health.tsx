@@ -18,13 +18,14 @@ const LOOK: Record<WarningKind, { icon: IconName; tone: "warn" | "bad" }> = {
 
 /** Whether it is healthy, and everything that wants a look, each with the place to look at. */
 export function Attention({ overview }: { overview: Overview }) {
-  const { health, warnings } = overview;
+  const { health, warnings, workers } = overview;
+  const processed = workers.some((worker) => worker.alive);
   return (
     <Card title="Health" flush class="attention">
       <div class={`verdict tone-${health.ready ? "good" : "bad"}`}>
         <Icon name={health.ready ? "check" : "warning"} size={18} />
         <div>
-          <p class="strong">{health.ready ? "Ready: jobs are accepted and processed" : "Not ready"}</p>
+          <p class="strong">{!health.ready ? "Not ready" : processed ? "Ready: jobs are accepted and processed" : "Ready: jobs are accepted"}</p>
           {health.reasons.map((reason) => (
             <p key={reason} class="wrap">
               {reason}

@@ -114,7 +114,7 @@ function columns(queue: QueueRow): Column<QueueTypeRow>[] {
       head: "Handler",
       cell: (row) => (row.handled ? "has workers" : <Badge tone="warn" title="No living worker has a handler for it">no worker</Badge>),
     },
-    { head: "Limit", cell: (row) => (row.limit === null ? <span class="muted">none</span> : `${row.limit} at a time and process`) },
+    { head: "Limit", cell: (row) => (row.limit === null ? <span class="muted">none</span> : `${row.limit} per process`) },
     { head: "Ready", end: true, cell: (row) => count(row.ready) },
     { head: "Processing", end: true, cell: (row) => count(row.processing) },
   ];
@@ -128,12 +128,12 @@ function PauseButton({ queue }: { queue: QueueRow }) {
     const sure = await confirm(
       paused
         ? {
-            title: `Resume ${name}?`,
+            title: `Resume the queue ${name}?`,
             text: <p>{ready === 0 ? "No job waits in it." : `${plural(ready, "job")} may start at once.`}</p>,
             action: "Resume queue",
           }
         : {
-            title: `Pause ${name}?`,
+            title: `Pause the queue ${name}?`,
             text: (
               <p>
                 Workers claim nothing more from it. {processing > 0 && `${plural(processing, "running job")} will end as usual. `}

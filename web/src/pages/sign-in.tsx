@@ -1,4 +1,4 @@
-import { useEffect, useState } from "preact/hooks";
+import { useEffect, useRef, useState } from "preact/hooks";
 import { ApiError, messageOf, post } from "../api.ts";
 import { Button } from "../components/button.tsx";
 import { Input } from "../components/field.tsx";
@@ -12,11 +12,12 @@ import type { Session } from "../types.ts";
 export function SignInPage() {
   const [token, setToken] = useState("");
   const [error, setError] = useState<string | null>(null);
-  const [code] = useState(() => (route.value.path === "/sign-in" ? route.value.query.code : undefined));
-  const [busy, setBusy] = useState(code !== undefined);
+  const input = useRef<HTMLInputElement>(null);
+  const [busy, setBusy] = useState<"token" | "code" | null>(null);
+  const code = route.value.path === "/sign-in" ? route.value.query.code : undefined;
 
   async function signIn(body: { token: string } | { code: string }): Promise<void> {
-    setBusy(true);
+    setBusy("code" in body ? "code" : "token");
     setError(null);
     try {
       const signedIn = await post<Session>("/api/session", body);
@@ -24,17 +25,20 @@ export function SignInPage() {
       session.value = signedIn;
     } catch (problem) {
       setError(explain(problem, "code" in body));
-      setBusy(false);
+      setBusy(null);
     }
   }
 
   useEffect(() => {
     document.title = "Sign in · Durably";
+    input.current?.focus();
+  }, []);
+  useEffect(() => {
     if (code === undefined) return;
     // It is worth a sign-in until it is used, so it stays neither in the address nor in the history.
     replace("/sign-in");
     void signIn({ code });
-  }, []);
+  }, [code]);
 
   return (
     <main class="alone">
@@ -47,7 +51,7 @@ export function SignInPage() {
       >
         <Logo />
         <h1>Sign in</h1>
-        {busy && code !== undefined && error === null ? (
+        {busy === "code" || code !== undefined ? (
           <Skeleton lines={2} label="Signing in" />
         ) : (
           <>
@@ -56,12 +60,13 @@ export function SignInPage() {
               type="password"
               autoComplete="current-password"
               required
+              inputRef={input}
               value={token}
               onChange={setToken}
               hint="One of those in DURABLY_TOKENS. Your role is that of the token."
               error={error}
             />
-            <Button kind="primary" type="submit" busy={busy} disabled={token.trim() === ""}>
+            <Button kind="primary" type="submit" busy={busy === "token"}>
               Sign in
             </Button>
             <p class="muted small">
