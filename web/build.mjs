@@ -27,6 +27,13 @@ const { metafile } = await build({
   metafile: true,
 });
 
+// What is bundled asks for its notice to go along.
+const packages = new Set(Object.keys(metafile.inputs).flatMap((path) => path.match(/^node_modules\/((?:@[^/]+\/)?[^/]+)/)?.[1] ?? []));
+const notices = await Promise.all(
+  [...packages].sort().map(async (name) => `${name}\n\n${await readFile(join(HERE, "node_modules", name, "LICENSE"), "utf8")}`),
+);
+await writeFile(join(OUT, "NOTICES.txt"), notices.join("\n\n"));
+
 const names = Object.keys(metafile.outputs).map((path) => path.split("/").at(-1));
 const script = names.find((name) => name.startsWith("app-") && name.endsWith(".js"));
 const style = names.find((name) => name.startsWith("style-") && name.endsWith(".css"));

@@ -50,6 +50,12 @@ def test_nothing_names_a_registry_or_an_absolute_path() -> None:
             if p.suffix in {".py", ".md", ".sql"} and ".venvs" not in p.parts
         )
 
+    tracked += (
+        p
+        for p in (ROOT / "web").rglob("*")
+        if p.is_file() and "node_modules" not in p.relative_to(ROOT).parts
+    )
+
     assert [] == [str(p) for p in tracked if pattern.search(p.read_text())]
 
 

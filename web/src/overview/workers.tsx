@@ -78,7 +78,7 @@ const COLUMNS: Column<WorkerRow>[] = [
     ),
   },
   { head: "Queues", class: "wrap", cell: (worker) => (worker.queues.length === 0 ? "all" : listed(worker.queues)) },
-  { head: "Types", cell: (worker) => <Types worker={worker} /> },
+  { head: "Types", class: "wide-tile", cell: (worker) => <Types worker={worker} /> },
 ];
 
 const NAMED = 3;
