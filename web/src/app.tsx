@@ -1,7 +1,8 @@
 import type { ComponentChildren } from "preact";
-import { useEffect, useState } from "preact/hooks";
+import { useEffect, useErrorBoundary, useState } from "preact/hooks";
 import { ApiError, get, messageOf } from "./api.ts";
 import { Button } from "./components/button.tsx";
+import { PageHead } from "./components/card.tsx";
 import { EmptyState, Skeleton } from "./components/states.tsx";
 import { AuditPage } from "./pages/audit.tsx";
 import { InstancePage } from "./pages/instance.tsx";
@@ -63,7 +64,25 @@ export function App() {
   const { path } = route.value;
   // A one-time link is followed also by somebody who is signed in: perhaps as somebody else.
   if (session.value === null || path === "/sign-in") return <SignInPage />;
-  return <Shell>{page(path)}</Shell>;
+  return (
+    <Shell>
+      <Guarded key={path}>{page(path)}</Guarded>
+    </Shell>
+  );
+}
+
+/** A mistake of ours on one page leaves the frame and the other pages whole. */
+function Guarded({ children }: { children: ComponentChildren }) {
+  const [error, reset] = useErrorBoundary((caught) => console.error(caught));
+  if (error === undefined) return <>{children}</>;
+  return (
+    <>
+      <PageHead title="This page failed" />
+      <EmptyState icon="warning" title={messageOf(error)} action={<Button onClick={reset}>Show it again</Button>}>
+        <p>The server and its jobs are not affected.</p>
+      </EmptyState>
+    </>
+  );
 }
 
 function page(path: string): ComponentChildren {

@@ -21,6 +21,12 @@ export function HelpDialog({ open, onClose }: { open: boolean; onClose: () => vo
         </div>
         <div>
           <dt>
+            <kbd>t</kbd>
+          </dt>
+          <dd>Dates instead of “3 min ago”, and back</dd>
+        </div>
+        <div>
+          <dt>
             <kbd>Esc</kbd>
           </dt>
           <dd>Close a dialog or a menu</dd>

@@ -4,15 +4,17 @@ export interface Shortcuts {
   go: (key: string) => boolean;
   help: () => void;
   search: () => boolean;
+  times: () => void;
 }
 
 const PAUSE_MS = 1_200;
 
 /** What a key means after the one before it. */
-export function shortcutOf(key: string, previous: string): { kind: "go"; key: string } | { kind: "help" | "search" | "prefix" } | null {
+export function shortcutOf(key: string, previous: string): { kind: "go"; key: string } | { kind: "help" | "search" | "times" | "prefix" } | null {
   if (previous === "g" && /^[a-z]$/.test(key) && key !== "g") return { kind: "go", key };
   if (key === "?") return { kind: "help" };
   if (key === "/") return { kind: "search" };
+  if (key === "t") return { kind: "times" };
   if (key === "g") return { kind: "prefix" };
   return null;
 }
@@ -28,6 +30,7 @@ export function listen(shortcuts: Shortcuts): () => void {
     at = event.timeStamp;
     if (found === null) return;
     if (found.kind === "help") shortcuts.help();
+    else if (found.kind === "times") shortcuts.times();
     else if (found.kind === "go" && !shortcuts.go(found.key)) return;
     else if (found.kind === "search" && !shortcuts.search()) return;
     event.preventDefault();

@@ -18,6 +18,7 @@ import { isAt, places, type Place } from "./pages.ts";
 import { go, href, route } from "./router.ts";
 import { session } from "./session.ts";
 import { choose, theme } from "./theme.ts";
+import { exactTimes, toggleTimes } from "./times.ts";
 import type { Shell as ShellData } from "./types.ts";
 
 export function Shell({ children }: { children: ComponentChildren }) {
@@ -38,6 +39,7 @@ export function Shell({ children }: { children: ComponentChildren }) {
         },
         help: () => setHelp(true),
         search: focusSearch,
+        times: toggleTimes,
       }),
     [],
   );
@@ -113,6 +115,9 @@ export function Shell({ children }: { children: ComponentChildren }) {
               { value: "dark", label: <><Icon name="moon" size={14} /> Dark</> },
             ]}
           />
+          <Button kind="quiet" small icon="clock" aria-pressed={exactTimes.value} onClick={toggleTimes}>
+            Dates and times
+          </Button>
           <Button kind="quiet" small icon="keyboard" onClick={() => setHelp(true)}>
             Keyboard shortcuts
           </Button>

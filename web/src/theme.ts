@@ -1,6 +1,7 @@
 // Light, dark, or as the system says; kept in this browser.
 
 import { effect, signal } from "@preact/signals";
+import { recall, remember } from "./memory.ts";
 
 export type Theme = "auto" | "light" | "dark";
 
@@ -23,18 +24,10 @@ matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => {
 
 export function choose(chosen: Theme): void {
   theme.value = chosen;
-  try {
-    localStorage.setItem(KEY, chosen);
-  } catch {
-    // Storage is refused in some private windows: the choice then lasts as long as the page.
-  }
+  remember(KEY, chosen);
 }
 
 function stored(): Theme {
-  try {
-    const value = localStorage.getItem(KEY);
-    return value === "light" || value === "dark" ? value : "auto";
-  } catch {
-    return "auto";
-  }
+  const value = recall(KEY);
+  return value === "light" || value === "dark" ? value : "auto";
 }
