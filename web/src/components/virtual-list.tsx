@@ -29,7 +29,11 @@ export function VirtualList<T>({ label, items, rowHeight, itemKey, row, head, on
 
   function look(): void {
     const element = box.current;
-    if (element !== null) setView({ top: element.scrollTop, height: element.clientHeight });
+    if (element === null) return;
+    // Within a row nothing changes that would have to be drawn.
+    const top = Math.floor(element.scrollTop / rowHeight) * rowHeight;
+    const height = element.clientHeight;
+    setView((before) => (before.top === top && before.height === height ? before : { top, height }));
   }
 
   useLayoutEffect(() => {

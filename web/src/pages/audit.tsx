@@ -57,7 +57,7 @@ export function AuditPage() {
         </Card>
       ) : (
         <div class="stack">
-          <div class="filters">
+          <div class="audit-filters">
             <Input label="Search" type="search" placeholder="Subject, request or detail" value={text} onChange={(value) => setQuery({ text: value })} />
             <Select label="By" value={by} onChange={(value) => setQuery({ by: value })} options={choices("Everybody", items.map((entry) => entry.by), by)} />
             <Select label="Action" value={action} onChange={(value) => setQuery({ action: value })} options={actions(items, action)} />
