@@ -19,11 +19,19 @@ interface VirtualListProps<T> {
   foot?: ComponentChildren;
   /** How many rows there are in all, when it is known. */
   total?: number | null;
+  /** For who wants to scroll it. */
+  boxRef?: { current: HTMLDivElement | null };
+  /** Told when it is scrolled to its top or away from it. */
+  onTop?: (atTop: boolean) => void;
 }
 
+/** How far around its old place a row is looked for. */
+const ANCHOR_REACH = 2_000;
+
 /** A table of any length: only rows in sight are in the document. It scrolls in its own box. */
-export function VirtualList<T>({ label, items, rowHeight, itemKey, row, head, onEnd, foot, total }: VirtualListProps<T>) {
-  const box = useRef<HTMLDivElement>(null);
+export function VirtualList<T>({ label, items, rowHeight, itemKey, row, head, onEnd, foot, total, boxRef, onTop }: VirtualListProps<T>) {
+  const own = useRef<HTMLDivElement>(null);
+  const box = boxRef ?? own;
   const [view, setView] = useState({ top: 0, height: 600 });
   const { start, end, before, after } = windowOf(view.top, view.height, rowHeight, items.length);
 
@@ -35,6 +43,26 @@ export function VirtualList<T>({ label, items, rowHeight, itemKey, row, head, on
     const height = element.clientHeight;
     setView((before) => (before.top === top && before.height === height ? before : { top, height }));
   }
+
+  // Rows that come or go above what is read must not move it; at the top, new rows are what is read.
+  const anchor = useRef<{ key: string | number; index: number } | null>(null);
+  useLayoutEffect(() => {
+    const held = anchor.current;
+    const element = box.current!;
+    if (held === null || element.scrollTop < rowHeight / 2) return;
+    const index = near(items, held.index, (item) => itemKey(item) === held.key);
+    if (index === null || index === held.index) return;
+    element.scrollTop += (index - held.index) * rowHeight;
+    look();
+  }, [items]);
+  useLayoutEffect(() => {
+    const index = Math.floor(view.top / rowHeight);
+    const item = items[index];
+    anchor.current = item === undefined ? null : { key: itemKey(item), index };
+  }, [items, view.top, rowHeight]);
+
+  const atTop = view.top < rowHeight / 2;
+  useEffect(() => onTop?.(atTop), [atTop, onTop]);
 
   useLayoutEffect(() => {
     look();
@@ -67,4 +95,15 @@ export function VirtualList<T>({ label, items, rowHeight, itemKey, row, head, on
       {foot && <div class="vlist-foot">{foot}</div>}
     </div>
   );
+}
+
+/** The index of what is *wanted*, nearest to *from*; null when it is nowhere near. */
+function near<T>(items: readonly T[], from: number, wanted: (item: T) => boolean): number | null {
+  for (let step = 0; step < ANCHOR_REACH; step += 1) {
+    for (const index of [from + step, from - step]) {
+      const item = items[index];
+      if (item !== undefined && wanted(item)) return index;
+    }
+  }
+  return null;
 }
