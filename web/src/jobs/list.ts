@@ -40,12 +40,9 @@ export class Loaded {
     const first = this.#head === null;
     this.#head = head;
     this.total.value = head.total;
-    // Until something is loaded below it, or while the top is looked at across a gap, it is the list.
-    if (first || !this.#deep) {
-      const added = first ? 0 : merge(this.rows.value, head.jobs, head.nextCursor === undefined).added;
-      this.#restart(head);
-      this.#note(added);
-    } else {
+    // Until something is loaded below it, or while its top is read, the first page is the list.
+    if (first || (!this.#deep && this.#atTop)) this.#restart(head);
+    else {
       const merged = merge(this.rows.value, head.jobs, head.nextCursor === undefined);
       if (merged.gap && this.#atTop) this.#restart(head);
       else {
@@ -78,8 +75,9 @@ export class Loaded {
     this.#stop = false;
     try {
       for (;;) {
-        const before = this.next.value;
-        const page = await get<JobList>(searchPath(this.#filter, before, PAGE));
+        const before: string | undefined = this.next.value;
+        if (before === undefined) break;
+        const page: JobList = await get<JobList>(searchPath(this.#filter, before, PAGE));
         // The list was begun again meanwhile: this page does not belong to it.
         if (this.next.value !== before) break;
         this.#deep = true;
