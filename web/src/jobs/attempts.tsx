@@ -97,9 +97,13 @@ function titleOf(segment: Segment, attempt: Attempt): string {
   return segment.open ? `runs: ${text}` : `ran ${text}, ${ENDED[attempt.outcome]}`;
 }
 
+export function hasFailed(attempt: Attempt): boolean {
+  return attempt.outcome === "error" || attempt.outcome === "timeout" || attempt.outcome === "crash";
+}
+
 /** The errors of attempts, the last on top and open. */
 export function AttemptErrors({ attempts }: { attempts: Attempt[] }) {
-  const failed = attempts.filter((attempt) => attempt.message !== null || attempt.traceback !== "").reverse();
+  const failed = attempts.filter(hasFailed).reverse();
   return (
     <div class="errors">
       {failed.map((attempt, index) => (

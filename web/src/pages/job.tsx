@@ -10,7 +10,7 @@ import { EmptyState, ProblemBox, Skeleton } from "../components/states.tsx";
 import { Time } from "../components/time.tsx";
 import { percent, plural } from "../format.ts";
 import { JobActions } from "../jobs/actions.tsx";
-import { AttemptErrors, Attempts } from "../jobs/attempts.tsx";
+import { AttemptErrors, Attempts, hasFailed } from "../jobs/attempts.tsx";
 import { capital } from "../jobs/filter-bar.tsx";
 import { PRIORITIES } from "../jobs/row.tsx";
 import { useLive } from "../live.ts";
@@ -60,7 +60,7 @@ function Crumb() {
 
 function Detail({ detail }: { detail: JobDetail }) {
   const { job } = detail;
-  const failed = detail.attempts.some((one) => one.message !== null || one.traceback !== "");
+  const failed = detail.attempts.some(hasFailed);
   return (
     <>
       <Crumb />
@@ -88,11 +88,11 @@ function Detail({ detail }: { detail: JobDetail }) {
             </Card>
           )}
           <Card title="Payload" actions={<CopyButton text={JSON.stringify(job.payload, null, 2)} label="Copy the payload" />}>
-            <JsonView value={job.payload} label="Payload" />
+            <JsonView value={job.payload} label="The payload as JSON" />
           </Card>
           {job.status === "completed" && (
             <Card title="Result" actions={<CopyButton text={JSON.stringify(job.result, null, 2)} label="Copy the result" />}>
-              {job.result === null ? <p class="muted">The handler returned nothing.</p> : <JsonView value={job.result} label="Result" />}
+              {job.result === null ? <p class="muted">The handler returned nothing.</p> : <JsonView value={job.result} label="The result as JSON" />}
             </Card>
           )}
           {detail.steps.length > 0 && (
@@ -122,7 +122,7 @@ function Detail({ detail }: { detail: JobDetail }) {
       </div>
       <details class="raw">
         <summary>Everything as JSON</summary>
-        <JsonView value={detail} label="Everything as JSON" />
+        <JsonView value={detail} label="The job and all about it" />
       </details>
     </>
   );

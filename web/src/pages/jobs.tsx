@@ -37,10 +37,13 @@ export function JobsPage() {
           {list.known.value && found(list.total.value, list.rows.value.length, list.next.value !== undefined)}
         </p>
         {can("operator") && list.rows.value.length > 0 && (
-          <div class="row">
+          <div class="row" role="group" aria-label="Do to all jobs that match">
+            <span class="muted small" aria-hidden="true">
+              All that match:
+            </span>
             {actionsFor(filter.status).map((action: BulkAction) => (
-              <Button key={action} small icon={ICONS[action]} onClick={() => setAsked({ action, filter })}>
-                {capital(action)} all that match
+              <Button key={action} small icon={ICONS[action]} aria-haspopup="dialog" onClick={() => setAsked({ action, filter })}>
+                {capital(action)}…
               </Button>
             ))}
           </div>
