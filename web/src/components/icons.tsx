@@ -16,6 +16,7 @@ const PATHS = {
   back: "M11 4l-6 6 6 6m-6-6h11",
   pause: "M7 4v12m6-12v12",
   play: "M6 4l10 6-10 6z",
+  stop: "M5.500 5.500h9v9h-9z",
   retry: "M16 10a6 6 0 11-2-4.5M16 3v3.5h-3.5",
   cancel: "M10 17a7 7 0 100-14 7 7 0 000 14zM5.2 5.2l9.6 9.6",
   trash: "M4 6h12M8 6V4h4v2m-6 0l.7 11h6.6L14 6",

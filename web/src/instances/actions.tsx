@@ -41,7 +41,7 @@ export function InstanceActions({ instance, small }: { instance: InstanceView; s
   }
 
   const labels = { start: "Start", stop: "Stop", delete: "Delete" } as const;
-  const icons = { start: "play", stop: "pause", delete: "trash" } as const;
+  const icons = { start: "play", stop: "stop", delete: "trash" } as const;
   return (
     <>
       {(["start", "stop", "delete"] as const)

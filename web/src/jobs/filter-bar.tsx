@@ -8,7 +8,7 @@ import { absolute, count, plural, relative, shortCount, words } from "../format.
 import { narrow } from "../narrow.ts";
 import { href, setQuery } from "../router.ts";
 import type { DepthRow, JobFilter, Status } from "../types.ts";
-import { fromLocal, isEmpty, narrowings, sinceAgo, toLocal } from "./filter.ts";
+import { fromLocal, narrowings, sinceAgo, toLocal } from "./filter.ts";
 
 const STATUSES: Status[] = ["pending", "processing", "completed", "failed", "cancelled"];
 const TYPING_MS = 250;
@@ -46,11 +46,6 @@ export function FilterBar({ filter, depth }: { filter: JobFilter; depth: DepthRo
             <Input label="Tag" hideLabel class="filter-tag" placeholder="Tag" value={tag} onChange={setTag} />
             <TimeRange filter={filter} />
           </>
-        )}
-        {!isEmpty(filter) && (
-          <Button kind="quiet" icon="close" onClick={clearAll}>
-            Clear all
-          </Button>
         )}
       </div>
     </search>

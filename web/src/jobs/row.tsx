@@ -9,6 +9,9 @@ import type { JobRow, Priority } from "../types.ts";
 /** Pixels; on a phone a row is a card. */
 export const ROW_HEIGHT = { wide: 58, narrow: 112 };
 
+/** In a row; all are in its title, and on the page of the job. */
+const TAGS_MOST = 6;
+
 export const PRIORITIES: Record<Priority, string> = { 1: "low", 2: "normal", 3: "high", 4: "critical" };
 
 export function JobsHead() {
@@ -43,14 +46,13 @@ export function JobsRow({ job, index }: { job: JobRow; index: number }) {
           <a class="job-link ellipsis" href={href(`/jobs/${encodeURIComponent(job.id)}`)} title={`${job.type}\n${job.id}`}>
             {job.type}
           </a>
-          {job.tags.slice(0, 2).map((tag) => (
-            <span key={tag} class="tag ellipsis" title={tag}>
-              {tag}
-            </span>
-          ))}
-          {job.tags.length > 2 && (
-            <span class="tag" title={job.tags.slice(2).join("\n")}>
-              +{job.tags.length - 2}
+          {job.tags.length > 0 && (
+            <span class="job-tags" title={job.tags.join("\n")}>
+              {job.tags.slice(0, TAGS_MOST).map((tag) => (
+                <span key={tag} class="tag ellipsis">
+                  {tag}
+                </span>
+              ))}
             </span>
           )}
         </span>

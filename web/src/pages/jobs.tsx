@@ -33,9 +33,16 @@ export function JobsPage() {
       <PageHead title="Jobs" />
       <FilterBar filter={filter} depth={depth} />
       <div class="jobs-bar">
-        <p class="muted" role="status">
-          {list.known.value && found(list.total.value, list.rows.value.length, list.next.value !== undefined)}
-        </p>
+        <div class="jobs-found">
+          <p class="muted" role="status">
+            {list.known.value && found(list.total.value, list.rows.value.length, list.next.value !== undefined)}
+          </p>
+          {!isEmpty(filter) && (
+            <Button kind="quiet" small icon="close" onClick={clearAll}>
+              Clear all filters
+            </Button>
+          )}
+        </div>
         {can("operator") && list.rows.value.length > 0 && (
           <div class="row" role="group" aria-label="Do to all jobs that match">
             <span class="muted small" aria-hidden="true">

@@ -114,7 +114,7 @@ function Targets({ targets }: { targets: DisabledTarget[] }) {
           <li key={target.url}>
             <code class="wrap">{target.url}</code>
             <span class="muted small">
-              since <Time at={target.at} />
+              disabled <Time at={target.at} />
             </span>
             {can("operator") && (
               <Button small onClick={() => void enable(target.url)}>

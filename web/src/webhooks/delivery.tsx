@@ -2,6 +2,7 @@
 
 import { useState } from "preact/hooks";
 import { attempt, post } from "../api.ts";
+import { now } from "../clock.ts";
 import { Badge, StatusBadge } from "../components/badge.tsx";
 import { Button } from "../components/button.tsx";
 import { Copyable } from "../components/copy.tsx";
@@ -61,11 +62,9 @@ function Answer({ delivery }: { delivery: Delivery }) {
   return (
     <span class="delivery-answer small">
       {last === undefined ? <span class="muted">not tried yet</span> : <HttpStatus attempt={last} />}
-      {times > 1 && <span class="muted"> after {plural(times, "attempt")}</span>}
+      {times > 1 && <span class="muted">after {plural(times, "attempt")}</span>}
       {delivery.nextAttemptAt !== null && (
-        <span class="muted">
-          , again <Time at={delivery.nextAttemptAt} />
-        </span>
+        <span class="muted">again {Date.parse(delivery.nextAttemptAt) > now.value ? <Time at={delivery.nextAttemptAt} /> : "at any moment"}</span>
       )}
     </span>
   );
