@@ -98,8 +98,8 @@ test("an error ends it and keeps what was done", async () => {
 
 test("preview and summary in words", () => {
   assert.equal(
-    sentence("retry", { matching: 1240, exact: true, statuses: ["failed", "cancelled"] }),
-    "Retry 1,240 jobs that are failed or cancelled",
+    sentence("retry", { matching: 1240, exact: true, statuses: ["failed", "cancelled"] }, "<b>"),
+    "Retry 1,240 jobs that are failed or cancelled of type <b>",
   );
   assert.equal(sentence("delete", { matching: 1, exact: true, statuses: ["failed"] }), "Delete 1 job that is failed");
   assert.equal(sentence("cancel", { matching: 5000, exact: false, statuses: ["pending"] }), "Cancel at least 5,000 jobs that are pending");

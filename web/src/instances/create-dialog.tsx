@@ -171,7 +171,7 @@ function Offers({ offers, draft, error, onChoose }: { offers: Offer[]; draft: Dr
                 )}
               </span>
               <span class="muted small">
-                {offer.gpuMemory} GB GPU memory · {plural(offer.cpus, "CPU")} · {offer.memory} GB memory
+                {offer.gpuMemory} GB VRAM · {plural(offer.cpus, "CPU")} · {offer.memory} GB RAM
               </span>
               <span class="muted small wrap">{offer.regions.filter((region) => region.available || !offer.available).map((region) => region.name).join(", ")}</span>
             </span>

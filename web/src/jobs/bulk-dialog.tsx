@@ -99,7 +99,7 @@ function Bulk({ asked, stop, onClose, onChanged }: { asked: Asked; stop: { curre
             if (confirmed && !nothing) void run(NOTHING_DONE);
           }}
         >
-          <p class="bulk-sentence">{nothing ? "No job matches that this could be done to." : `${sentence(action, preview)}.`}</p>
+          <p class="bulk-sentence wrap">{nothing ? "No job matches that this could be done to." : `${sentence(action, preview, filter.type)}.`}</p>
           <Spelled filter={filter} />
           {!nothing && <p class="muted">{MEANS[action]}</p>}
           {action === "delete" && !nothing && (

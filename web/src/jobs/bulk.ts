@@ -55,13 +55,14 @@ export async function runBulk(
   }
 }
 
-/** "Retry 1,240 jobs that are failed or cancelled"; the rest of the filter is spelled out below it. */
-export function sentence(action: BulkAction, preview: BulkPreview): string {
+/** "Retry 1,240 jobs that are failed or cancelled of type x"; the whole filter is spelled out below it. */
+export function sentence(action: BulkAction, preview: BulkPreview, type?: string): string {
   const jobs = preview.exact ? plural(preview.matching, "job") : `at least ${plural(preview.matching, "job")}`;
   const verb = action[0]!.toUpperCase() + action.slice(1);
   const are = preview.exact && preview.matching === 1 ? "is" : "are";
   const statuses = listed(preview.statuses).replace(/ and ([^ ]*)$/, " or $1");
-  return `${verb} ${jobs}${statuses === "" ? "" : ` that ${are} ${statuses}`}`;
+  const that = statuses === "" ? "" : ` that ${are} ${statuses}`;
+  return `${verb} ${jobs}${that}${type ? ` of type ${type}` : ""}`;
 }
 
 const DONE: Record<BulkAction, string> = {

@@ -190,5 +190,6 @@ export function capital(text: string): string {
 /** "12,340 jobs", or how far a search without counts has come. */
 export function found(total: number | null, rows: number, more: boolean): string {
   if (total !== null) return plural(total, "job");
-  return more ? `${plural(rows, "job")} so far; with this filter nobody counts them` : plural(rows, "job");
+  if (!more) return plural(rows, "job");
+  return `${rows === 0 ? "None" : plural(rows, "job")} so far; with this filter they are not counted`;
 }

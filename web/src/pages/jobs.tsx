@@ -24,6 +24,11 @@ export function JobsPage() {
   const depth = useLive<Overview>("overview").value.data?.depth ?? null;
   const list = useMemo(() => new Loaded(filter), [topic]);
   const [asked, setAsked] = useState<Asked | null>(null);
+  // While another filter is on its way, what was shown stays: typing makes no flicker.
+  const before = useRef(list);
+  const known = list.known.value;
+  if (known) before.current = list;
+  const shown = known ? list : before.current;
   useEffect(() => {
     if (live.data !== null) list.show(live.data);
   }, [list, live.data]);
@@ -35,7 +40,7 @@ export function JobsPage() {
       <div class="jobs-bar">
         <div class="jobs-found">
           <p class="muted" role="status">
-            {list.known.value && found(list.total.value, list.rows.value.length, list.next.value !== undefined)}
+            {known && found(list.total.value, list.rows.value.length, list.next.value !== undefined)}
           </p>
           {!isEmpty(filter) && (
             <Button kind="quiet" small icon="close" onClick={clearAll}>
@@ -43,7 +48,7 @@ export function JobsPage() {
             </Button>
           )}
         </div>
-        {can("operator") && list.rows.value.length > 0 && (
+        {can("operator") && known && list.rows.value.length > 0 && (
           <div class="row" role="group" aria-label="Do to all jobs that match">
             <span class="muted small" aria-hidden="true">
               All that match:
@@ -58,33 +63,33 @@ export function JobsPage() {
       </div>
       {live.problem !== null ? (
         <ProblemBox problem={live.problem} />
-      ) : !list.known.value ? (
+      ) : !shown.known.value || (!known && shown.rows.value.length === 0) ? (
         <div class="card">
           <Skeleton lines={8} label="Loading jobs" />
         </div>
-      ) : list.rows.value.length === 0 && list.next.value === undefined ? (
+      ) : known && list.rows.value.length === 0 && list.next.value === undefined ? (
         <div class="card">{isEmpty(filter) ? <NoJobs /> : <NoMatch />}</div>
       ) : (
-        <Rows list={list} />
+        <Rows list={shown} old={!known} />
       )}
       <BulkDialog asked={asked} onClose={() => setAsked(null)} onChanged={() => list.newest()} />
     </div>
   );
 }
 
-function Rows({ list }: { list: Loaded }) {
+function Rows({ list, old }: { list: Loaded; old: boolean }) {
   const box = useRef<HTMLDivElement>(null);
   const onTop = useCallback((atTop: boolean) => list.atTop(atTop), [list]);
   // Where pages come back nearly empty, each costs a long search: then only the reader goes on.
   const onEnd = useCallback(() => {
-    if (!list.short.value && list.error.value === null) void list.more();
-  }, [list]);
+    if (!old && !list.short.value && list.error.value === null) void list.more();
+  }, [list, old]);
   useEffect(() => {
     if (box.current !== null) box.current.scrollTop = 0;
   }, [list]);
   const unseen = list.unseen.value;
   return (
-    <div class="card jobs-list">
+    <div class={`card jobs-list${old ? " jobs-list-old" : ""}`} aria-busy={old || undefined}>
       {(unseen > 0 || list.gap.value) && (
         <button
           type="button"
