@@ -1,4 +1,4 @@
-import type { ComponentChildren } from "preact";
+import type { ComponentChildren, VNode } from "preact";
 import { useEffect, useLayoutEffect, useRef, useState } from "preact/hooks";
 import { windowOf } from "../window.ts";
 
@@ -27,54 +27,75 @@ interface VirtualListProps<T> {
 
 /** How far around its old place a row is looked for. */
 const ANCHOR_REACH = 2_000;
+/** Rows between two renderings while it is scrolled; less than what is drawn beyond its edges. */
+const STEP = 4;
 
 /** A table of any length: only rows in sight are in the document. It scrolls in its own box. */
 export function VirtualList<T>({ label, items, rowHeight, itemKey, row, head, onEnd, foot, total, boxRef, onTop }: VirtualListProps<T>) {
   const own = useRef<HTMLDivElement>(null);
   const box = boxRef ?? own;
+  // In steps of a few rows, so that not every pixel is a rendering; 0 is the very top only.
   const [view, setView] = useState({ top: 0, height: 600 });
   const { start, end, before, after } = windowOf(view.top, view.height, rowHeight, items.length);
+  const anchor = useRef<{ key: string | number; index: number } | null>(null);
 
   function look(): void {
     const element = box.current;
     if (element === null) return;
-    // Within a row nothing changes that would have to be drawn.
-    const top = Math.floor(element.scrollTop / rowHeight) * rowHeight;
-    const height = element.clientHeight;
-    setView((before) => (before.top === top && before.height === height ? before : { top, height }));
-  }
-
-  // Rows that come or go above what is read must not move it; at the top, new rows are what is read.
-  const anchor = useRef<{ key: string | number; index: number } | null>(null);
-  useLayoutEffect(() => {
-    const held = anchor.current;
-    const element = box.current!;
-    if (held === null || element.scrollTop < rowHeight / 2) return;
-    const index = near(items, held.index, (item) => itemKey(item) === held.key);
-    if (index === null || index === held.index) return;
-    element.scrollTop += (index - held.index) * rowHeight;
-    look();
-  }, [items]);
-  useLayoutEffect(() => {
-    const index = Math.floor(view.top / rowHeight);
+    const { scrollTop, clientHeight } = element;
+    const index = Math.floor(scrollTop / rowHeight);
     const item = items[index];
     anchor.current = item === undefined ? null : { key: itemKey(item), index };
-  }, [items, view.top, rowHeight]);
-
-  const atTop = view.top < rowHeight / 2;
-  useEffect(() => onTop?.(atTop), [atTop, onTop]);
+    const top = scrollTop < rowHeight / 2 ? 0 : Math.max(1, Math.floor(index / STEP) * STEP * rowHeight);
+    setView((old) => (old.top === top && old.height === clientHeight ? old : { top, height: clientHeight }));
+  }
+  const looking = useRef(look);
+  looking.current = look;
 
   useLayoutEffect(() => {
-    look();
-    const observer = new ResizeObserver(look);
+    const observer = new ResizeObserver(() => looking.current());
     observer.observe(box.current!);
     return () => observer.disconnect();
   }, []);
+
+  // Rows that come or go above what is read must not move it; at the top, new rows are what is read.
+  useLayoutEffect(() => {
+    const held = anchor.current;
+    const element = box.current!;
+    if (held !== null && element.scrollTop >= rowHeight / 2) {
+      const index = near(items, held.index, (item) => itemKey(item) === held.key);
+      if (index !== null && index !== held.index) element.scrollTop += (index - held.index) * rowHeight;
+    }
+    look();
+  }, [items, rowHeight]);
+
+  const atTop = view.top === 0;
+  useEffect(() => onTop?.(atTop), [atTop, onTop]);
 
   const atEnd = end >= items.length;
   useEffect(() => {
     if (atEnd) onEnd?.();
   }, [atEnd, items.length, onEnd]);
+
+  // A row that is the same as before is handed over as the same: nothing of it is compared.
+  const kept = useRef(new Map<string | number, Kept<T>>());
+  const last = kept.current;
+  kept.current = new Map();
+  const drawn = items.slice(start, end).map((item, offset) => {
+    const index = start + offset;
+    const key = itemKey(item);
+    const old = last.get(key);
+    const same = old !== undefined && old.item === item && old.index === index && old.row === row && old.rowHeight === rowHeight;
+    const node = same ? (
+      old.node
+    ) : (
+      <div key={key} class="vlist-row" style={{ height: `${rowHeight}px` }} role="presentation">
+        {row(item, index)}
+      </div>
+    );
+    kept.current.set(key, { item, index, row, rowHeight, node });
+    return node;
+  });
 
   return (
     <div class="vlist" ref={box} onScroll={look} tabIndex={0} role="region" aria-label={label}>
@@ -85,16 +106,20 @@ export function VirtualList<T>({ label, items, rowHeight, itemKey, row, head, on
           </div>
         )}
         <div role="rowgroup" style={{ paddingTop: `${before}px`, paddingBottom: `${after}px` }}>
-          {items.slice(start, end).map((item, index) => (
-            <div key={itemKey(item)} class="vlist-row" style={{ height: `${rowHeight}px` }} role="presentation">
-              {row(item, start + index)}
-            </div>
-          ))}
+          {drawn}
         </div>
       </div>
       {foot && <div class="vlist-foot">{foot}</div>}
     </div>
   );
+}
+
+interface Kept<T> {
+  item: T;
+  index: number;
+  row: (item: T, index: number) => ComponentChildren;
+  rowHeight: number;
+  node: VNode;
 }
 
 /** The index of what is *wanted*, nearest to *from*; null when it is nowhere near. */
