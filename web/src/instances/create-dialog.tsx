@@ -14,6 +14,9 @@ import { toast } from "../toasts.ts";
 import type { BillingMode, Catalogue, Problem } from "../types.ts";
 import { bodyOf, faultsOf, hourly, Keys, NEW, offersOf, randomKey, type Draft, type Faults, type Offer } from "./form.ts";
 
+// Outlives the dialog: who closes it after a lost answer and asks for the same again rents once.
+const keys = new Keys(randomKey);
+
 export function CreateDialog({ open, onClose }: { open: boolean; onClose: () => void }) {
   return (
     <Dialog open={open} onClose={onClose} title="Rent a GPU" wide>
@@ -28,7 +31,6 @@ function Form({ onClose }: { onClose: () => void }) {
   const [draft, setDraft] = useState<Draft>(NEW);
   const [faults, setFaults] = useState<Faults>({});
   const [busy, setBusy] = useState(false);
-  const keys = useRef(new Keys(randomKey));
   const form = useRef<HTMLFormElement>(null);
 
   async function load(): Promise<void> {
@@ -61,8 +63,8 @@ function Form({ onClose }: { onClose: () => void }) {
     setBusy(true);
     setProblem(null);
     try {
-      const accepted = await request<{ instanceId: string }>("POST", "/api/instances", body, { "Idempotency-Key": keys.current.for(body) });
-      keys.current.done();
+      const accepted = await request<{ instanceId: string }>("POST", "/api/instances", body, { "Idempotency-Key": keys.for(body) });
+      keys.done();
       toast("done", `${body.name} is being created.`);
       onClose();
       go(`/instances/${encodeURIComponent(accepted.instanceId)}`);
@@ -119,7 +121,7 @@ function Form({ onClose }: { onClose: () => void }) {
       <div class="form-grid form-grid-3">
         <Input label="GPUs" type="number" min={1} max={8} value={draft.gpuNum} onChange={(gpuNum) => change({ gpuNum })} error={faults.gpuNum} />
         <Input label="Disk (GB)" type="number" min={20} max={1000} value={draft.rootfsSize} onChange={(rootfsSize) => change({ rootfsSize })} error={faults.rootfsSize} />
-        <Select label="Region to look in first" value={draft.region} onChange={(region) => change({ region })} options={regions} error={faults.region} />
+        <Select label="Preferred region" value={draft.region} onChange={(region) => change({ region })} options={regions} error={faults.region} />
       </div>
       <div class="form-grid">
         <Input label="Name" value={draft.name} onChange={(name) => change({ name })} maxLength={100} autoComplete="off" placeholder="trainer-1" hint="Letters, digits, - and _." error={faults.name} />

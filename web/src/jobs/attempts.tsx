@@ -30,7 +30,7 @@ export function Attempts({ attempts }: { attempts: Attempt[] }) {
         <div class="lane lane-scale" aria-hidden="true">
           <div class="lane-track">
             {ticks.map((tick) => (
-              <span key={tick.seconds} class="tick" style={{ left: `${tick.at * 100}%` }}>
+              <span key={tick.seconds} class={tick.at > 0.85 ? "tick tick-end" : "tick"} style={{ left: `${tick.at * 100}%` }}>
                 {duration(tick.seconds)}
               </span>
             ))}

@@ -9,6 +9,7 @@ import { Dialog } from "../components/dialog.tsx";
 import { Input } from "../components/field.tsx";
 import { ProblemBox, Skeleton } from "../components/states.tsx";
 import { absolute, count, plural } from "../format.ts";
+import { toast } from "../toasts.ts";
 import type { BulkAction, BulkBatch, BulkPreview, JobFilter, Problem } from "../types.ts";
 import { NOTHING_DONE, runBulk, sentence, summary, type BulkRequest, type Ending, type Progress } from "./bulk.ts";
 import { isEmpty, spelled } from "./filter.ts";
@@ -79,9 +80,19 @@ function Bulk({ asked, stop, onClose, onChanged }: { asked: Asked; stop: { curre
     setStopping(false);
     setEnding(null);
     setStage("running");
-    const end = await runBulk({ action, filter }, (request) => post<BulkBatch>(PATH, request), setProgress, () => stop.current, from);
+    let reached = from;
+    const end = await runBulk(
+      { action, filter },
+      (request) => post<BulkBatch>(PATH, request),
+      (now) => setProgress((reached = now)),
+      () => stop.current,
+      from,
+    );
     onChanged();
-    if (gone.current) return;
+    if (gone.current) {
+      toast("info", `${end.kind === "done" ? "Done" : "Stopped"}: ${summary(action, reached)}`);
+      return;
+    }
     setEnding(end);
     setStage("ended");
   }

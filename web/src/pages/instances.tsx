@@ -3,7 +3,7 @@ import { attempt, get } from "../api.ts";
 import { StatusBadge } from "../components/badge.tsx";
 import { Button } from "../components/button.tsx";
 import { Card, PageHead } from "../components/card.tsx";
-import { EmptyState, ProblemBox, Skeleton } from "../components/states.tsx";
+import { Code, EmptyState, ProblemBox, Skeleton } from "../components/states.tsx";
 import { Table, type Column } from "../components/table.tsx";
 import { Time } from "../components/time.tsx";
 import { plural, usd } from "../format.ts";
@@ -60,6 +60,9 @@ const COLUMNS: Column<InstanceView>[] = [
     ),
   },
 ];
+const EXAMPLE = `curl ${location.origin}/api/instances \\
+  -H "Authorization: Bearer $TOKEN" -H "Idempotency-Key: $(uuidgen)" \\
+  --json '{"name": "trainer", "productName": "RTX 4090 24GB", "templateId": "107672"}'`;
 const LOOKING = COLUMNS.slice(0, -1);
 
 export function InstancesPage() {
@@ -102,6 +105,8 @@ export function InstancesPage() {
               One request ends with exactly one billed GPU or none, whatever is killed or lost on the way: it is created where it is cheapest, watched until
               its ports answer, and deleted upstream if that fails.
             </p>
+            <p>Programs ask over HTTP:</p>
+            <Code>{EXAMPLE}</Code>
             {!can("operator") && <p>To rent one takes the role of an operator.</p>}
           </EmptyState>
         </div>

@@ -39,7 +39,7 @@ export function JobsPage() {
       <FilterBar filter={filter} depth={depth} />
       <div class="jobs-bar">
         <div class="jobs-found">
-          <p class="muted" role="status">
+          <p class="muted">
             {known && found(list.total.value, list.rows.value.length, list.next.value !== undefined)}
           </p>
           {!isEmpty(filter) && (
