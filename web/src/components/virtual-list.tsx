@@ -13,7 +13,7 @@ interface VirtualListProps<T> {
   row: (item: T, index: number) => ComponentChildren;
   /** A row with role="row" and role="columnheader" in it; it stays in sight. */
   head?: ComponentChildren;
-  /** Called when the end comes into sight. */
+  /** Called when the end is near, so that more is there before it is reached. */
   onEnd?: () => void;
   /** Below the last row: "Loading", "That is all". */
   foot?: ComponentChildren;
@@ -27,6 +27,7 @@ interface VirtualListProps<T> {
 
 /** How far around its old place a row is looked for. */
 const ANCHOR_REACH = 2_000;
+const AHEAD = 30;
 /** Rows between two renderings while it is scrolled; less than what is drawn beyond its edges. */
 const STEP = 4;
 
@@ -72,7 +73,7 @@ export function VirtualList<T>({ label, items, rowHeight, itemKey, row, head, on
   const atTop = view.top === 0;
   useEffect(() => onTop?.(atTop), [atTop, onTop]);
 
-  const atEnd = end >= items.length;
+  const atEnd = end >= items.length - AHEAD;
   useEffect(() => {
     if (atEnd) onEnd?.();
   }, [atEnd, items.length, onEnd]);
