@@ -19,6 +19,10 @@ export class Loaded {
   readonly next: Signal<string | undefined> = signal(undefined);
   /** The last page was not full: going on costs, so the reader is asked. */
   readonly short = signal(false);
+  /** Something was loaded below the first page: that is as it was then. */
+  get deep(): boolean {
+    return this.#deep;
+  }
   /** More has come than the first page holds; what is shown is as it was. */
   readonly gap = signal(false);
   /** Jobs that came while the reader was not at the top. */
@@ -26,13 +30,15 @@ export class Loaded {
   readonly known = signal(false);
 
   readonly #filter: JobFilter;
+  readonly #load: (path: string) => Promise<JobList>;
   #head: JobList | null = null;
   #deep = false;
   #stop = false;
   #atTop = true;
 
-  constructor(filter: JobFilter) {
+  constructor(filter: JobFilter, load: (path: string) => Promise<JobList> = get<JobList>) {
     this.#filter = filter;
+    this.#load = load;
   }
 
   /** The first page, as the server has just told it. */
@@ -77,7 +83,7 @@ export class Loaded {
       for (;;) {
         const before: string | undefined = this.next.value;
         if (before === undefined) break;
-        const page: JobList = await get<JobList>(searchPath(this.#filter, before, PAGE));
+        const page: JobList = await this.#load(searchPath(this.#filter, before, PAGE));
         // The list was begun again meanwhile: this page does not belong to it.
         if (this.next.value !== before) break;
         this.#deep = true;

@@ -111,6 +111,11 @@ function News({ job }: { job: JobRow }) {
           due <Time at={job.dueAt} />
         </span>
       )}
+      {job.error === null && job.status !== "processing" && !job.scheduled && job.uniqueKey !== null && (
+        <span class="muted small ellipsis" title={`Unique key ${job.uniqueKey}`}>
+          key {job.uniqueKey}
+        </span>
+      )}
       {job.status === "processing" && job.worker !== null && (
         <span class="muted small ellipsis" title={job.worker}>
           on {job.worker}

@@ -61,8 +61,10 @@ const COLUMNS: Column<InstanceView>[] = [
   },
 ];
 const EXAMPLE = `curl ${location.origin}/api/instances \\
-  -H "Authorization: Bearer $TOKEN" -H "Idempotency-Key: $(uuidgen)" \\
-  --json '{"name": "trainer", "productName": "RTX 4090 24GB", "templateId": "107672"}'`;
+  -H "Authorization: Bearer $TOKEN" \\
+  -H "Idempotency-Key: $(uuidgen)" \\
+  --json '{"name": "trainer", "templateId": "107672",
+           "productName": "RTX 4090 24GB"}'`;
 const LOOKING = COLUMNS.slice(0, -1);
 
 export function InstancesPage() {

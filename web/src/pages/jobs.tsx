@@ -158,7 +158,11 @@ function Foot({ list }: { list: Loaded }) {
       </div>
     );
   if (list.next.value !== undefined) return null;
-  return <>That is all: {plural(rows, "job")}.</>;
+  return (
+    <>
+      That is all: {plural(rows, "job")}.{list.deep && " Those below the newest 100 are as they were when they were loaded."}
+    </>
+  );
 }
 
 function NoMatch() {
