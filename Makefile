@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
-WEB_STAMP   := web/node_modules/.built
+WEB_STAMP   := src/durably/server/dashboard/index.html
 WEB_SOURCES := $(shell find web -type f -not -path 'web/node_modules/*')
 
 .DEFAULT_GOAL := help
@@ -21,7 +21,7 @@ $(STAMP): requirements.lock pyproject.toml
 # The dashboard is built into the package. Without npm everything else works; GET / says what is missing.
 $(WEB_STAMP): $(WEB_SOURCES)
 	@if command -v npm >/dev/null; then \
-	  cd web && npm ci --silent --no-audit --no-fund && npm run --silent build && touch ../$@; \
+	  cd web && npm ci --silent --no-audit --no-fund && npm run --silent build; \
 	else echo "npm is missing: the dashboard is not built (it needs Node.js 20 or later)"; fi
 
 setup: $(STAMP) $(WEB_STAMP) ## make the virtual environment from requirements.lock, build the dashboard
@@ -42,7 +42,7 @@ check: setup ## lint, types, import contracts
 	$(BIN)/mypy
 	$(BIN)/pyright
 	$(BIN)/lint-imports
-	@if [ -e $(WEB_STAMP) ]; then cd web && npm run --silent check && npm run --silent test; fi
+	@if [ -e web/node_modules ]; then cd web && npm run --silent check && npm run --silent test; fi
 
 test: services check ## check, then every test
 	$(BIN)/python -m pytest -n 2
