@@ -72,6 +72,11 @@ export class Connection {
     return this.#topics.has(topic);
   }
 
+  /** What was heard is not held any more: the next stream asks for everything. */
+  forget(): void {
+    this.#lastId = null;
+  }
+
   /** A hidden tab holds no connection; it asks again when it is shown. */
   setVisible(visible: boolean): void {
     if (visible === this.#visible) return;

@@ -56,7 +56,9 @@ client.setVisible(!document.hidden);
 
 // Whoever signs in next may not see what the one before did.
 effect(() => {
-  if (session.value === null) topics.clear();
+  if (session.value !== null) return;
+  topics.clear();
+  client.forget();
 });
 
 export function retryNow(): void {
@@ -94,7 +96,9 @@ function forgetLater(topic: string, held: Signal<Live<unknown>>): void {
   left.push([topic, held]);
   while (left.length > KEPT) {
     const [name, old] = left.shift()!;
-    if (topics.get(name) === old && !client.asksFor(name)) topics.delete(name);
+    if (topics.get(name) !== old || client.asksFor(name)) continue;
+    topics.delete(name);
+    client.forget();
   }
 }
 

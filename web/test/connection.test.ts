@@ -128,6 +128,17 @@ test("a lost stream is opened again after growing waits and resumes where it was
   assert.ok(fake.state?.kind === "lost" && fake.state.retryAt - fake.time === 1_000);
 });
 
+test("what is not held any more is asked for in full", () => {
+  const fake = new Fake();
+  fake.connect("shell");
+  fake.stream.handlers.message({ event: "shell", data: "1", id: "9" });
+  fake.connection.forget();
+  fake.stream.handlers.closed(null);
+  fake.pass(1_000);
+
+  assert.equal(fake.stream.lastId, null);
+});
+
 test("silence is a loss, beats are not", () => {
   const fake = new Fake();
   fake.connect("shell");
