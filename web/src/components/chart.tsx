@@ -131,7 +131,7 @@ function options(element: HTMLElement, { series, axis: words, log, least, height
           label: one.label,
           stroke: color(one.color),
           width: 1.75,
-          points: { show: false },
+          points: { show: true, size: 5, width: 0, fill: color(one.color), filter: alone },
           ...(one.dash ? { dash: [5, 4] } : {}),
           ...(one.fill ? { fill: fade(color(one.color)) } : {}),
         }),
@@ -153,6 +153,12 @@ function resolve(element: HTMLElement, token: string): string {
 
 function fade(color: string): string {
   return color.replace(/^rgb\((.*)\)$/, (_, parts: string) => (parts.includes(",") ? `rgba(${parts}, 0.12)` : `rgb(${parts} / 0.12)`));
+}
+
+/** A value between two gaps has no line: it is a point. */
+function alone(chart: uPlot, index: number): number[] {
+  const values = chart.data[index] as (number | null)[];
+  return values.flatMap((value, at) => (value !== null && (values[at - 1] ?? null) === null && (values[at + 1] ?? null) === null ? [at] : []));
 }
 
 /** Whole powers of ten around the data, two at least. */
