@@ -73,13 +73,23 @@ const COLUMNS: Column<WorkerRow>[] = [
     head: "Renewed",
     end: true,
     class: "nowrap",
-    cell: (worker) => (
-      <span title={`Its lease is ${duration(worker.lease)}`}>{worker.renewedAgo === null ? "–" : `${roughly(worker.renewedAgo)} ago`}</span>
-    ),
+    cell: (worker) => <Renewed worker={worker} />,
   },
   { head: "Queues", class: "wrap", cell: (worker) => (worker.queues.length === 0 ? "all" : listed(worker.queues)) },
   { head: "Types", class: "wide-tile", cell: (worker) => <Types worker={worker} /> },
 ];
+
+/** Leases are renewed while jobs are held: an idle worker that renewed long ago is well. */
+function Renewed({ worker }: { worker: WorkerRow }) {
+  const { alive, held, lease, renewedAgo } = worker;
+  const ago = renewedAgo === null ? "–" : `${roughly(renewedAgo)} ago`;
+  if (!alive || held > 0 || renewedAgo === null || renewedAgo < lease) return <span title={`Its lease is ${duration(lease)}`}>{ago}</span>;
+  return (
+    <span class="muted" title={`It renews its lease while it holds jobs, the last time ${ago}`}>
+      idle
+    </span>
+  );
+}
 
 const NAMED = 3;
 
