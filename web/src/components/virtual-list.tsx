@@ -79,24 +79,9 @@ export function VirtualList<T>({ label, items, rowHeight, itemKey, row, head, on
   }, [atEnd, items.length, onEnd]);
 
   // A row that is the same as before is handed over as the same: nothing of it is compared.
-  const kept = useRef(new Map<string | number, Kept<T>>());
-  const last = kept.current;
-  kept.current = new Map();
-  const drawn = items.slice(start, end).map((item, offset) => {
-    const index = start + offset;
-    const key = itemKey(item);
-    const old = last.get(key);
-    const same = old !== undefined && old.item === item && old.index === index && old.row === row && old.rowHeight === rowHeight;
-    const node = same ? (
-      old.node
-    ) : (
-      <div key={key} class="vlist-row" style={{ height: `${rowHeight}px` }} role="presentation">
-        {row(item, index)}
-      </div>
-    );
-    kept.current.set(key, { item, index, row, rowHeight, node });
-    return node;
-  });
+  const kept = useRef<Map<string | number, Kept<T>> | null>(null);
+  kept.current ??= new Map();
+  const drawn = draw(kept.current, items, start, end, itemKey, row, rowHeight);
 
   return (
     <div class="vlist" ref={box} onScroll={look} tabIndex={0} role="region" aria-label={label}>
@@ -113,6 +98,38 @@ export function VirtualList<T>({ label, items, rowHeight, itemKey, row, head, on
       {foot && <div class="vlist-foot">{foot}</div>}
     </div>
   );
+}
+
+/**
+ * The rows from *start* to *end*; *kept* holds those of the rendering before and is brought up to date.
+ * It is one map for good: one that led to the map before it would lead to all there ever were.
+ */
+function draw<T>(
+  kept: Map<string | number, Kept<T>>,
+  items: readonly T[],
+  start: number,
+  end: number,
+  itemKey: (item: T) => string | number,
+  row: (item: T, index: number) => ComponentChildren,
+  rowHeight: number,
+): VNode[] {
+  const keys = new Set<string | number>();
+  const drawn = items.slice(start, end).map((item, offset) => {
+    const index = start + offset;
+    const key = itemKey(item);
+    keys.add(key);
+    const old = kept.get(key);
+    if (old !== undefined && old.item === item && old.index === index && old.row === row && old.rowHeight === rowHeight) return old.node;
+    const node = (
+      <div key={key} class="vlist-row" style={{ height: `${rowHeight}px` }} role="presentation">
+        {row(item, index)}
+      </div>
+    );
+    kept.set(key, { item, index, row, rowHeight, node });
+    return node;
+  });
+  for (const key of kept.keys()) if (!keys.has(key)) kept.delete(key);
+  return drawn;
 }
 
 interface Kept<T> {
