@@ -1,9 +1,12 @@
 // Every attempt drawn to one scale: how long it waited, how long it ran, how it ended.
 
+import type { ComponentChildren } from "preact";
+import { useState } from "preact/hooks";
 import { now } from "../clock.ts";
+import { Button } from "../components/button.tsx";
 import { CopyButton } from "../components/copy.tsx";
 import { Time } from "../components/time.tsx";
-import { duration } from "../format.ts";
+import { duration, plural } from "../format.ts";
 import type { Attempt } from "../types.ts";
 import { spent, timelineOf, type Lane, type Segment } from "./timeline.ts";
 
@@ -16,11 +19,28 @@ const ENDED: Record<Attempt["outcome"], string> = {
   crash: "its process died",
 };
 
-export function Attempts({ attempts }: { attempts: Attempt[] }) {
+/** Of a job that is tried for days, the latest are shown, and all for who asks. */
+const MOST = 20;
+
+function useLatest(all: Attempt[]): [Attempt[], ComponentChildren] {
+  const [whole, setWhole] = useState(false);
+  const earlier = all.length - MOST;
+  if (whole || earlier <= 0) return [all, null];
+  return [
+    all.slice(-MOST),
+    <Button small onClick={() => setWhole(true)}>
+      {`Show ${plural(earlier, "earlier one")}`}
+    </Button>,
+  ];
+}
+
+export function Attempts({ attempts: all }: { attempts: Attempt[] }) {
+  const [attempts, more] = useLatest(all);
   const open = attempts.some((attempt) => attempt.endedAt === null);
   const { span, lanes, ticks } = timelineOf(attempts, open ? now.value : 0);
   return (
     <div class="timeline">
+      {more && <div>{more}</div>}
       <ol class="lanes">
         {lanes.map((lane) => (
           <LaneRow key={lane.attempt.number} lane={lane} />
@@ -103,7 +123,8 @@ export function hasFailed(attempt: Attempt): boolean {
 
 /** The errors of attempts, the last on top and open. */
 export function AttemptErrors({ attempts }: { attempts: Attempt[] }) {
-  const failed = attempts.filter(hasFailed).reverse();
+  const [latest, more] = useLatest(attempts.filter(hasFailed));
+  const failed = [...latest].reverse();
   return (
     <div class="errors">
       {failed.map((attempt, index) => (
@@ -130,6 +151,7 @@ export function AttemptErrors({ attempts }: { attempts: Attempt[] }) {
           )}
         </details>
       ))}
+      {more && <div>{more}</div>}
     </div>
   );
 }

@@ -1,4 +1,5 @@
 import type { ComponentChildren } from "preact";
+import { useState } from "preact/hooks";
 import { Badge, StatusBadge } from "../components/badge.tsx";
 import { Bar } from "../components/bar.tsx";
 import { ButtonLink } from "../components/button.tsx";
@@ -120,11 +121,18 @@ function Detail({ detail }: { detail: JobDetail }) {
           <Related detail={detail} />
         </div>
       </div>
-      <details class="raw">
-        <summary>Everything as JSON</summary>
-        <JsonView value={detail} label="The job and all about it" />
-      </details>
+      <Raw detail={detail} />
     </>
+  );
+}
+
+function Raw({ detail }: { detail: JobDetail }) {
+  const [open, setOpen] = useState(false);
+  return (
+    <details class="raw" onToggle={(event) => setOpen(event.currentTarget.open)}>
+      <summary>Everything as JSON</summary>
+      {open && <JsonView value={detail} label="The job and all about it" />}
+    </details>
   );
 }
 

@@ -50,12 +50,9 @@ export function JobsPage() {
         </div>
         {can("operator") && known && list.rows.value.length > 0 && (
           <div class="row" role="group" aria-label="Do to all jobs that match">
-            <span class="muted small" aria-hidden="true">
-              All that match:
-            </span>
             {actionsFor(filter.status).map((action: BulkAction) => (
-              <Button key={action} small icon={ICONS[action]} aria-haspopup="dialog" onClick={() => setAsked({ action, filter })}>
-                {capital(action)}…
+              <Button key={action} small icon={narrow.value ? undefined : ICONS[action]} aria-haspopup="dialog" onClick={() => setAsked({ action, filter })}>
+                {capital(action)} all…
               </Button>
             ))}
           </div>
