@@ -19,15 +19,16 @@ const ENDED: Record<Attempt["outcome"], string> = {
   crash: "its process died",
 };
 
-/** Of a job that is tried for days, the latest are shown, and all for who asks. */
-const MOST = 20;
+// Of a job that is tried for days, the latest are shown, and all for who asks.
+const LANES_MOST = 20;
+const ERRORS_MOST = 5;
 
-function useLatest(all: Attempt[]): [Attempt[], ComponentChildren] {
+function useLatest(all: Attempt[], most: number): [Attempt[], ComponentChildren] {
   const [whole, setWhole] = useState(false);
-  const earlier = all.length - MOST;
+  const earlier = all.length - most;
   if (whole || earlier <= 0) return [all, null];
   return [
-    all.slice(-MOST),
+    all.slice(-most),
     <Button small onClick={() => setWhole(true)}>
       {`Show ${plural(earlier, "earlier one")}`}
     </Button>,
@@ -35,7 +36,7 @@ function useLatest(all: Attempt[]): [Attempt[], ComponentChildren] {
 }
 
 export function Attempts({ attempts: all }: { attempts: Attempt[] }) {
-  const [attempts, more] = useLatest(all);
+  const [attempts, more] = useLatest(all, LANES_MOST);
   const open = attempts.some((attempt) => attempt.endedAt === null);
   const { span, lanes, ticks } = timelineOf(attempts, open ? now.value : 0);
   return (
@@ -123,7 +124,7 @@ export function hasFailed(attempt: Attempt): boolean {
 
 /** The errors of attempts, the last on top and open. */
 export function AttemptErrors({ attempts }: { attempts: Attempt[] }) {
-  const [latest, more] = useLatest(attempts.filter(hasFailed));
+  const [latest, more] = useLatest(attempts.filter(hasFailed), ERRORS_MOST);
   const failed = [...latest].reverse();
   return (
     <div class="errors">

@@ -2,7 +2,7 @@ import { now } from "../clock.ts";
 import { Badge, StatusBadge } from "../components/badge.tsx";
 import { Bar } from "../components/bar.tsx";
 import { Since, Time } from "../components/time.tsx";
-import { duration, percent, plural } from "../format.ts";
+import { duration, percent, plural, shortCount } from "../format.ts";
 import { href } from "../router.ts";
 import type { JobRow, Priority } from "../types.ts";
 
@@ -71,7 +71,7 @@ export function JobsRow({ job, index }: { job: JobRow; index: number }) {
       </span>
       <span role="cell" class="job-attempts">
         <span>
-          {job.attempts} of {job.maxAttempts}
+          {shortCount(job.attempts)} of {shortCount(job.maxAttempts)}
         </span>
         {job.crashes > 0 && <span class="job-crashes">{plural(job.crashes, "crash", "crashes")}</span>}
       </span>

@@ -9,7 +9,7 @@ import { Icon } from "../components/icons.tsx";
 import { JsonView } from "../components/json.tsx";
 import { EmptyState, ProblemBox, Skeleton } from "../components/states.tsx";
 import { Time } from "../components/time.tsx";
-import { percent, plural } from "../format.ts";
+import { count, percent, plural } from "../format.ts";
 import { JobActions } from "../jobs/actions.tsx";
 import { AttemptErrors, Attempts, hasFailed } from "../jobs/attempts.tsx";
 import { capital } from "../jobs/filter-bar.tsx";
@@ -138,7 +138,7 @@ function Raw({ detail }: { detail: JobDetail }) {
 
 function attemptsText(job: JobView): string {
   const crashes = job.crashes === 0 ? "" : `, ${plural(job.crashes, "crash", "crashes")}`;
-  return `${job.attempts} of ${job.maxAttempts} used${crashes}`;
+  return `${count(job.attempts)} of ${count(job.maxAttempts)} used${crashes}`;
 }
 
 const QUESTIONS: Record<JobView["status"], { question: string; tone: string }> = {
