@@ -144,6 +144,7 @@ test("an edit says which hidden values stay and which are lost", () => {
 
 test("what is no JSON, hides nothing or would be rounded is not sent", () => {
   assert.match(editOf(PAYLOAD, "{")!.error!, /^Not JSON/);
+  assert.equal(editOf([{ pin: "[redacted]" }], '[{"pin":"1"},{"pin":"[redacted]"}]').error, null);
   assert.match(editOf(PAYLOAD, '{"other":"[redacted]"}').error!, /Nothing is hidden at other/);
   assert.deepEqual(roundedPaths(JSON.parse('{"a":[12345678901234567890, 1, 1.5]}')), ["a[0]"]);
   assert.match(editOf({}, '{"n":12345678901234567890}').error!, /too long/);

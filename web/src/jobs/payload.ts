@@ -44,7 +44,9 @@ export function editOf(original: unknown, text: string): Edit {
     return { error: `Not JSON: ${error instanceof Error ? error.message : String(error)}`, value: undefined, kept: [], lost: [] };
   }
   const after = redactedPaths(value);
-  const invented = after.filter((path) => !before.includes(path));
+  // Elements of a list may have moved: whose value is meant there, the server finds out.
+  const places = new Set(before.map(anyElement));
+  const invented = after.filter((path) => !places.has(anyElement(path)));
   const rounded = roundedPaths(value);
   return {
     error:
@@ -57,6 +59,10 @@ export function editOf(original: unknown, text: string): Edit {
     kept: before.filter((path) => after.includes(path)),
     lost: before.filter((path) => !after.includes(path)),
   };
+}
+
+function anyElement(path: string): string {
+  return path.replace(/\[\d+\]/g, "[]");
 }
 
 function named(found: string[]): string {

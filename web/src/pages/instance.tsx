@@ -219,6 +219,7 @@ function Cost({ instance }: { instance: InstanceView }) {
       <p class="muted">
         {instance.hourlyPrice === null ? "Its price is known once a GPU is found." : `${usd(instance.hourlyPrice)} an hour for ${instance.gpuNum} × ${instance.productName}, ${billing(instance)}`}
       </p>
+      <p class="muted small">An estimate by the minute; the bill is the provider's.</p>
     </Card>
   );
 }

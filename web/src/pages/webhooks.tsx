@@ -60,6 +60,21 @@ function List({ status, live }: { status: DeliveryStatus | undefined; live: Webh
     setBusy(false);
   }
 
+  // A page looks at so many deliveries and no further: with a status it may be empty and not the last.
+  if (rows.length === 0 && next !== undefined)
+    return (
+      <div class="card below-tabs">
+        <EmptyState
+          icon="search"
+          title={`None of the newest is ${words(status ?? "")}`}
+          action={
+            <Button busy={busy} onClick={() => void more()}>
+              Look at older ones
+            </Button>
+          }
+        />
+      </div>
+    );
   if (rows.length === 0)
     return (
       <div class="card below-tabs">

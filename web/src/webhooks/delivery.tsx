@@ -21,6 +21,9 @@ const MEANS: Record<DeliveryStatus, string> = {
   refused: "Not sent: the address must not be reached.",
 };
 
+/** Ended without having been delivered: a person can have it sent again. */
+const UNDELIVERED = new Set<DeliveryStatus>(["expired", "disabled", "refused"]);
+
 export function Deliveries({ deliveries, ofInstance }: { deliveries: Delivery[]; ofInstance?: boolean }) {
   return (
     <ul class="deliveries">
@@ -86,7 +89,7 @@ function Inside({ delivery, ofInstance }: { delivery: Delivery; ofInstance: bool
     <div class="delivery-body stack">
       <div class="row row-apart">
         <p class="muted">{MEANS[delivery.status]}</p>
-        {can("operator") && delivery.status !== "pending" && (
+        {can("operator") && UNDELIVERED.has(delivery.status) && (
           <Button small icon="retry" busy={busy} onClick={() => void again()}>
             Send again
           </Button>
