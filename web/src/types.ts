@@ -390,7 +390,8 @@ export interface Product {
   /** USD per GPU and hour. */
   spotPrice: number | null;
   onDemandPrice: number | null;
-  gpuMemory: number;
+  /** GB; null: its name does not say. */
+  gpuMemory: number | null;
   cpus: number;
   memory: number;
 }

@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { bodyOf, faultsOf, hourly, Keys, NEW, offersOf, randomKey } from "../src/instances/form.ts";
+import { bodyOf, cheapestRegion, faultsOf, hourly, Keys, NEW, offersOf, randomKey } from "../src/instances/form.ts";
 import { allowed, stepsOf } from "../src/instances/steps.ts";
 import type { InstanceView, Product } from "../src/types.ts";
 
@@ -23,6 +23,8 @@ test("products of one name are one offer at the cheapest price that is to be had
     ["C", null, false],
   ]);
   assert.deepEqual(offers[0]!.regions.map((region) => [region.name, region.price]), [["asia", 0.5], ["eu", 0.9], ["us", 0.5]]);
+  assert.equal(cheapestRegion(offers[0]), "asia");
+  assert.equal(cheapestRegion(offers[1]), "");
   assert.equal(offersOf(PRODUCTS, "onDemand").find((offer) => offer.name === "A")!.price, 2);
 });
 

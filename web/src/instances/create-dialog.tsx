@@ -12,7 +12,7 @@ import { plural, usd } from "../format.ts";
 import { go } from "../router.ts";
 import { toast } from "../toasts.ts";
 import type { BillingMode, Catalogue, Problem } from "../types.ts";
-import { bodyOf, faultsOf, hourly, Keys, NEW, offersOf, randomKey, type Draft, type Faults, type Offer } from "./form.ts";
+import { bodyOf, cheapestRegion, faultsOf, hourly, Keys, NEW, offersOf, randomKey, type Draft, type Faults, type Offer } from "./form.ts";
 
 // Outlives the dialog: who closes it after a lost answer and asks for the same again rents once.
 const keys = new Keys(randomKey);
@@ -94,7 +94,7 @@ function Form({ onClose }: { onClose: () => void }) {
     );
   const offers = offersOf(catalogue.products, draft.billingMode);
   const chosen = offers.find((offer) => offer.name === draft.productName);
-  const regions = regionChoices(chosen, catalogue.regions);
+  const regions = regionChoices(chosen);
   return (
     <form
       ref={form}
@@ -117,7 +117,7 @@ function Form({ onClose }: { onClose: () => void }) {
         />
         <span class="muted small">{draft.billingMode === "spot" ? "Cheaper; the provider may take it back." : "Yours until you stop it."}</span>
       </div>
-      <Offers offers={offers} draft={draft} error={faults.productName} onChoose={(productName) => change({ productName, region: "" })} />
+      <Offers offers={offers} draft={draft} error={faults.productName} onChoose={(productName) => change({ productName, region: cheapestRegion(offers.find((offer) => offer.name === productName)) })} />
       <div class="form-grid form-grid-3">
         <Input label="GPUs" type="number" min={1} max={8} value={draft.gpuNum} onChange={(gpuNum) => change({ gpuNum })} error={faults.gpuNum} />
         <Input label="Disk (GB)" type="number" min={20} max={1000} value={draft.rootfsSize} onChange={(rootfsSize) => change({ rootfsSize })} error={faults.rootfsSize} />
@@ -139,12 +139,12 @@ function Form({ onClose }: { onClose: () => void }) {
   );
 }
 
-function regionChoices(chosen: Offer | undefined, all: readonly string[]) {
-  const known = chosen?.regions.map((region) => ({
+function regionChoices(chosen: Offer | undefined) {
+  if (chosen === undefined) return [{ value: "", label: "Choose a GPU first" }];
+  return chosen.regions.map((region) => ({
     value: region.name,
     label: region.price === null ? `${region.name} (none free)` : `${region.name} · ${usd(region.price)}`,
   }));
-  return [{ value: "", label: "Default" }, ...(known ?? all.map((value) => ({ value, label: value })))];
 }
 
 function Offers({ offers, draft, error, onChoose }: { offers: Offer[]; draft: Draft; error: string | undefined; onChoose: (name: string) => void }) {
@@ -156,7 +156,9 @@ function Offers({ offers, draft, error, onChoose }: { offers: Offer[]; draft: Dr
     );
   return (
     <fieldset class="offers" data-invalid={error ? "" : undefined} aria-describedby={error ? "offers-error" : undefined}>
-      <legend>GPU</legend>
+      <legend>
+        GPU <span class="muted small">· prices and sizes are for each</span>
+      </legend>
       <div class="offer-grid">
         {offers.map((offer) => (
           <label key={offer.name} class="offer">
@@ -173,7 +175,8 @@ function Offers({ offers, draft, error, onChoose }: { offers: Offer[]; draft: Dr
                 )}
               </span>
               <span class="muted small">
-                {offer.gpuMemory} GB VRAM · {plural(offer.cpus, "CPU")} · {offer.memory} GB RAM
+                {offer.gpuMemory !== null && `${offer.gpuMemory} GB VRAM · `}
+                {plural(offer.cpus, "CPU")} · {offer.memory} GB RAM
               </span>
               <span class="muted small wrap">{offer.regions.filter((region) => region.available || !offer.available).map((region) => region.name).join(", ")}</span>
             </span>

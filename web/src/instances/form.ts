@@ -33,7 +33,7 @@ export interface Offer {
   regions: { name: string; available: boolean; price: number | null }[];
   /** USD per GPU and hour, the cheapest available; null when none is. */
   price: number | null;
-  gpuMemory: number;
+  gpuMemory: number | null;
   cpus: number;
   memory: number;
 }
@@ -68,6 +68,12 @@ export function offersOf(products: readonly Product[], billing: BillingMode): Of
   return offers.sort(
     (a, b) => Number(b.available) - Number(a.available) || (a.price ?? 0) - (b.price ?? 0) || a.name.localeCompare(b.name),
   );
+}
+
+/** Where it is cheapest: what is asked for unless somebody chooses otherwise. */
+export function cheapestRegion(offer: Offer | undefined): string {
+  const had = (offer?.regions ?? []).filter((region) => region.price !== null);
+  return had.sort((a, b) => a.price! - b.price!)[0]?.name ?? "";
 }
 
 /**
