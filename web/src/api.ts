@@ -73,3 +73,8 @@ export async function attempt(work: () => Promise<unknown>, done?: string): Prom
 export function messageOf(error: unknown): string {
   return error instanceof Error ? error.message : String(error);
 }
+
+/** For where a problem is shown in its place instead of a toast. */
+export function asProblem(error: unknown): Problem {
+  return error instanceof ApiError ? error.problem : { title: messageOf(error), status: 0 };
+}

@@ -1,10 +1,10 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { NOTHING_DONE, runBulk, sentence, summary, type BulkRequest, type Progress } from "../src/jobs/bulk.ts";
-import { actionsFor, filterOf, fromLocal, searchPath, sinceAgo, spelled, toLocal, topicOf } from "../src/jobs/filter.ts";
+import { actionsFor, countsOf, filterOf, found, fromLocal, searchPath, sinceAgo, spelled, toLocal, topicOf } from "../src/jobs/filter.ts";
 import { append, isAbove, merge } from "../src/jobs/merge.ts";
 import { editOf, redactedPaths, roundedPaths } from "../src/jobs/payload.ts";
-import type { BulkBatch } from "../src/types.ts";
+import type { BulkBatch, DepthRow } from "../src/types.ts";
 
 const row = (n: number, note = "") => ({ id: `id-${String(n).padStart(6, "0")}`, createdAt: new Date(n * 10).toISOString(), note });
 const rows = (from: number, to: number) => Array.from({ length: from - to + 1 }, (_, index) => row(from - index));
@@ -120,6 +120,20 @@ test("what can be done to all depends on the status", () => {
   assert.deepEqual(actionsFor("failed"), ["retry", "delete"]);
   assert.deepEqual(actionsFor("pending"), ["cancel"]);
   assert.deepEqual(actionsFor(undefined), ["retry", "cancel", "delete"]);
+});
+
+test("counts come from the maintained ones where these can tell", () => {
+  const depth = [
+    { queue: "a", type: "x", scheduled: 1, ready: 2, processing: 3, completed: 4, failed: 5, cancelled: 6 },
+    { queue: "b", type: "x", scheduled: 0, ready: 1, processing: 0, completed: 0, failed: 0, cancelled: 0 },
+  ] as DepthRow[];
+  assert.deepEqual(countsOf({ type: "x" }, depth), { all: 22, pending: 4, processing: 3, completed: 4, failed: 5, cancelled: 6 });
+  assert.equal(countsOf({ queue: "b", status: "failed" }, depth)!.all, 1);
+  assert.equal(countsOf({ text: "x" }, depth), null);
+  assert.equal(countsOf({}, null), null);
+  assert.equal(found(12340, 100, true), "12,340 jobs");
+  assert.equal(found(null, 0, true), "None so far; with this filter they are not counted");
+  assert.equal(found(null, 3, false), "3 jobs");
 });
 
 test("times of the range are at full minutes and survive the input", () => {

@@ -1,7 +1,7 @@
 // Ask for an instance: what there is, where, and what it costs an hour.
 
 import { useEffect, useRef, useState } from "preact/hooks";
-import { ApiError, get, messageOf, request } from "../api.ts";
+import { asProblem, get, request } from "../api.ts";
 import { Badge } from "../components/badge.tsx";
 import { Button } from "../components/button.tsx";
 import { Dialog } from "../components/dialog.tsx";
@@ -38,7 +38,7 @@ function Form({ onClose }: { onClose: () => void }) {
     try {
       setCatalogue(await get<Catalogue>("/api/catalogue"));
     } catch (error) {
-      setProblem(problemOf(error));
+      setProblem(asProblem(error));
     }
   }
   useEffect(() => void load(), []);
@@ -69,7 +69,7 @@ function Form({ onClose }: { onClose: () => void }) {
       onClose();
       go(`/instances/${encodeURIComponent(accepted.instanceId)}`);
     } catch (error) {
-      const told = problemOf(error);
+      const told = asProblem(error);
       const atFields = Object.fromEntries((told.errors ?? []).filter((one) => one.field in NEW).map((one) => [one.field, one.message]));
       refuse(atFields);
       // What is said at the fields is not said again above them.
@@ -211,8 +211,4 @@ function Price({ offer, draft }: { offer: Offer | undefined; draft: Draft }) {
       )}
     </p>
   );
-}
-
-function problemOf(error: unknown): Problem {
-  return error instanceof ApiError ? error.problem : { title: messageOf(error), status: 0 };
 }

@@ -2,10 +2,11 @@
 
 import type { ComponentChildren } from "preact";
 import { useEffect, useRef, useState } from "preact/hooks";
-import { ApiError, messageOf, post } from "../api.ts";
+import { asProblem, post } from "../api.ts";
 import { Bar } from "../components/bar.tsx";
 import { Button } from "../components/button.tsx";
 import { Dialog } from "../components/dialog.tsx";
+import { Fact, Facts } from "../components/facts.tsx";
 import { Input } from "../components/field.tsx";
 import { ProblemBox, Skeleton } from "../components/states.tsx";
 import { absolute, count, plural } from "../format.ts";
@@ -65,7 +66,7 @@ function Bulk({ asked, stop, onClose, onChanged }: { asked: Asked; stop: { curre
       setPreview(answer);
       setStage("preview");
     } catch (error) {
-      if (!gone.current) setProblem(problemOf(error));
+      if (!gone.current) setProblem(asProblem(error));
     }
   }
   useEffect(() => {
@@ -169,14 +170,13 @@ function Bulk({ asked, stop, onClose, onChanged }: { asked: Asked; stop: { curre
 function Spelled({ filter }: { filter: JobFilter }) {
   if (isEmpty(filter)) return <p class="bulk-all">No filter is set: this means all jobs of all queues.</p>;
   return (
-    <dl class="facts facts-tight">
+    <Facts tight>
       {spelled(filter, (time) => absolute(Date.parse(time))).map(([what, value]) => (
-        <div key={what}>
-          <dt>{what}</dt>
-          <dd class="wrap strong">{value}</dd>
-        </div>
+        <Fact key={what} name={what}>
+          <strong>{value}</strong>
+        </Fact>
       ))}
-    </dl>
+    </Facts>
   );
 }
 
@@ -197,7 +197,7 @@ function Running({ action, preview, progress, ended }: { action: BulkAction; pre
 function Ended({ action, progress, ending }: { action: BulkAction; progress: Progress; ending: Ending }) {
   return (
     <div role="status" class="stack stack-tight">
-      {ending.kind === "failed" && <ProblemBox problem={problemOf(ending.error)} />}
+      {ending.kind === "failed" && <ProblemBox problem={asProblem(ending.error)} />}
       <p class="strong">{ending.kind === "done" ? "Done." : ending.kind === "stopped" ? "Stopped." : "Not finished; what was done before holds."}</p>
       <p>{summary(action, progress)}</p>
     </div>
@@ -206,8 +206,4 @@ function Ended({ action, progress, ending }: { action: BulkAction; progress: Pro
 
 function Foot({ children }: { children: ComponentChildren }) {
   return <div class="form-foot">{children}</div>;
-}
-
-function problemOf(error: unknown): Problem {
-  return error instanceof ApiError ? error.problem : { title: messageOf(error), status: 0 };
 }

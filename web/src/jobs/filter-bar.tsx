@@ -4,13 +4,12 @@ import { Button } from "../components/button.tsx";
 import { Dialog } from "../components/dialog.tsx";
 import { Input, Select, type Option } from "../components/field.tsx";
 import { Menu } from "../components/menu.tsx";
-import { absolute, count, plural, relative, shortCount, words } from "../format.ts";
+import { absolute, capital, count, relative, shortCount, words } from "../format.ts";
 import { narrow } from "../narrow.ts";
 import { href, setQuery } from "../router.ts";
-import type { DepthRow, JobFilter, Status } from "../types.ts";
-import { fromLocal, narrowings, sinceAgo, toLocal } from "./filter.ts";
+import type { DepthRow, JobFilter } from "../types.ts";
+import { countsOf, fromLocal, narrowings, sinceAgo, STATUSES, toLocal } from "./filter.ts";
 
-const STATUSES: Status[] = ["pending", "processing", "completed", "failed", "cancelled"];
 const TYPING_MS = 250;
 const RANGES: [string, number][] = [
   ["Last 15 minutes", 900],
@@ -67,27 +66,14 @@ function StatusTabs({ filter, depth }: { filter: JobFilter; depth: DepthRow[] | 
         <a key={status ?? ""} href={href("/jobs", { ...filter, status })} aria-current={filter.status === status ? "true" : undefined}>
           {status === undefined ? "All" : capital(words(status))}
           {counts !== null && (
-            <span class={`status-count${status === "failed" && counts.failed! > 0 ? " tone-bad" : ""}`} title={count(counts[status ?? "all"]!)}>
-              {shortCount(counts[status ?? "all"]!)}
+            <span class={`status-count${status === "failed" && counts.failed > 0 ? " tone-bad" : ""}`} title={count(counts[status ?? "all"])}>
+              {shortCount(counts[status ?? "all"])}
             </span>
           )}
         </a>
       ))}
     </nav>
   );
-}
-
-/** From the maintained counts of queues and types; null with what they do not distinguish. */
-function countsOf(filter: JobFilter, depth: DepthRow[] | null): Record<string, number> | null {
-  if (depth === null || filter.tag || filter.text || filter.since || filter.until) return null;
-  const counts: Record<string, number> = { all: 0, pending: 0, processing: 0, completed: 0, failed: 0, cancelled: 0 };
-  for (const row of depth) {
-    if ((filter.type && row.type !== filter.type) || (filter.queue && row.queue !== filter.queue)) continue;
-    counts.pending! += row.scheduled + row.ready;
-    for (const status of STATUSES) if (status !== "pending") counts[status]! += row[status];
-  }
-  counts.all = STATUSES.reduce((sum, status) => sum + counts[status]!, 0);
-  return counts;
 }
 
 function TimeRange({ filter }: { filter: JobFilter }) {
@@ -181,15 +167,4 @@ function useTyped(value: string, tell: (value: string) => void): [string, (text:
     );
   }
   return [text, change];
-}
-
-export function capital(text: string): string {
-  return `${text.charAt(0).toUpperCase()}${text.slice(1)}`;
-}
-
-/** "12,340 jobs", or how far a search without counts has come. */
-export function found(total: number | null, rows: number, more: boolean): string {
-  if (total !== null) return plural(total, "job");
-  if (!more) return plural(rows, "job");
-  return `${rows === 0 ? "None" : plural(rows, "job")} so far; with this filter they are not counted`;
 }

@@ -1,7 +1,10 @@
 // Which jobs are looked at: from the address, to the server, and in words. Pure.
 
+import { plural } from "../format.ts";
 import { encodeQuery, type Query } from "../route.ts";
-import type { BulkAction, JobFilter } from "../types.ts";
+import type { BulkAction, DepthRow, JobFilter, Status } from "../types.ts";
+
+export const STATUSES: Status[] = ["pending", "processing", "completed", "failed", "cancelled"];
 
 const KEYS = ["status", "type", "queue", "tag", "text", "since", "until"] as const;
 
@@ -75,4 +78,24 @@ export function toLocal(time: string | undefined): string {
 export function fromLocal(value: string): string | undefined {
   const at = new Date(value);
   return value === "" || Number.isNaN(at.getTime()) ? undefined : at.toISOString();
+}
+
+/** Jobs by status from the maintained counts of queues and types; null with what these do not tell apart. */
+export function countsOf(filter: JobFilter, depth: readonly DepthRow[] | null): Record<Status | "all", number> | null {
+  if (depth === null || filter.tag || filter.text || filter.since || filter.until) return null;
+  const counts = { all: 0, pending: 0, processing: 0, completed: 0, failed: 0, cancelled: 0 };
+  for (const row of depth) {
+    if ((filter.type && row.type !== filter.type) || (filter.queue && row.queue !== filter.queue)) continue;
+    counts.pending += row.scheduled + row.ready;
+    for (const status of STATUSES) if (status !== "pending") counts[status] += row[status];
+  }
+  counts.all = STATUSES.reduce((sum, status) => sum + counts[status], 0);
+  return counts;
+}
+
+/** "12,340 jobs", or how far a search without counts has come. */
+export function found(total: number | null, rows: number, more: boolean): string {
+  if (total !== null) return plural(total, "job");
+  if (!more) return plural(rows, "job");
+  return `${rows === 0 ? "None" : plural(rows, "job")} so far; with this filter they are not counted`;
 }

@@ -1,7 +1,7 @@
 // Retry with another payload: edited as JSON; what is hidden stays hidden and keeps its value.
 
 import { useEffect, useState } from "preact/hooks";
-import { ApiError, messageOf, post } from "../api.ts";
+import { asProblem, post } from "../api.ts";
 import { Button } from "../components/button.tsx";
 import { Dialog } from "../components/dialog.tsx";
 import { Icon } from "../components/icons.tsx";
@@ -38,7 +38,7 @@ function Editor({ detail, onClose }: { detail: JobDetail; onClose: () => void })
       toast("done", "The job will run again with the new payload.");
       onClose();
     } catch (error) {
-      setProblem(error instanceof ApiError ? error.problem : { title: messageOf(error), status: 0 });
+      setProblem(asProblem(error));
     } finally {
       setBusy(false);
     }

@@ -1,8 +1,8 @@
-import type { ComponentChildren } from "preact";
 import { Badge, StatusBadge } from "../components/badge.tsx";
 import { ButtonLink } from "../components/button.tsx";
 import { Card } from "../components/card.tsx";
 import { Copyable, CopyButton } from "../components/copy.tsx";
+import { Fact, Facts } from "../components/facts.tsx";
 import { Icon } from "../components/icons.tsx";
 import { EmptyState, ProblemBox, Skeleton } from "../components/states.tsx";
 import { Table } from "../components/table.tsx";
@@ -87,10 +87,10 @@ function Detail({ instance }: { instance: InstanceDetail }) {
         <div class="stack">
           <Cost instance={instance} />
           <Card title="Facts">
-            <Facts instance={instance} />
+            <InstanceFacts instance={instance} />
           </Card>
           <Card title="Its jobs">
-            <dl class="facts">
+            <Facts>
               {Object.entries(instance.jobs).map(([type, id]) => (
                 <Fact key={type} name={words(type)}>
                   <a class="wrap" href={href(`/jobs/${encodeURIComponent(id)}`)}>
@@ -98,7 +98,7 @@ function Detail({ instance }: { instance: InstanceDetail }) {
                   </a>
                 </Fact>
               ))}
-            </dl>
+            </Facts>
           </Card>
         </div>
       </div>
@@ -228,9 +228,9 @@ function billing({ billingMode }: InstanceView): string {
   return billingMode === "spot" ? "spot" : "on demand";
 }
 
-function Facts({ instance }: { instance: InstanceView }) {
+function InstanceFacts({ instance }: { instance: InstanceView }) {
   return (
-    <dl class="facts">
+    <Facts>
       <Fact name="GPU">
         {instance.gpuNum} × {instance.productName}
       </Fact>
@@ -264,15 +264,6 @@ function Facts({ instance }: { instance: InstanceView }) {
           <Time at={instance.terminatedAt} />
         </Fact>
       )}
-    </dl>
-  );
-}
-
-function Fact({ name, children }: { name: string; children: ComponentChildren }) {
-  return (
-    <div>
-      <dt>{name}</dt>
-      <dd class="wrap">{children}</dd>
-    </div>
+    </Facts>
   );
 }

@@ -1,18 +1,17 @@
-import type { ComponentChildren } from "preact";
 import { useState } from "preact/hooks";
 import { Badge, StatusBadge } from "../components/badge.tsx";
 import { Bar } from "../components/bar.tsx";
 import { ButtonLink } from "../components/button.tsx";
 import { Card } from "../components/card.tsx";
 import { Copyable, CopyButton } from "../components/copy.tsx";
+import { Fact, Facts } from "../components/facts.tsx";
 import { Icon } from "../components/icons.tsx";
 import { JsonView } from "../components/json.tsx";
 import { EmptyState, ProblemBox, Skeleton } from "../components/states.tsx";
 import { Time } from "../components/time.tsx";
-import { count, percent, plural } from "../format.ts";
+import { capital, count, percent, plural } from "../format.ts";
 import { JobActions } from "../jobs/actions.tsx";
 import { AttemptErrors, Attempts, hasFailed } from "../jobs/attempts.tsx";
-import { capital } from "../jobs/filter-bar.tsx";
 import { PRIORITIES } from "../jobs/row.tsx";
 import { useLive } from "../live.ts";
 import { href } from "../router.ts";
@@ -116,7 +115,7 @@ function Detail({ detail }: { detail: JobDetail }) {
         </div>
         <div class="stack">
           <Card title="Facts">
-            <Facts job={job} />
+            <JobFacts job={job} />
           </Card>
           <Related detail={detail} />
         </div>
@@ -169,9 +168,9 @@ function Explained({ detail }: { detail: JobDetail }) {
   );
 }
 
-function Facts({ job }: { job: JobView }) {
+function JobFacts({ job }: { job: JobView }) {
   return (
-    <dl class="facts">
+    <Facts>
       <Fact name="Queue">
         <a class="wrap" href={href("/jobs", { queue: job.queue })}>
           {job.queue}
@@ -220,16 +219,7 @@ function Facts({ job }: { job: JobView }) {
           </span>
         </Fact>
       )}
-    </dl>
-  );
-}
-
-function Fact({ name, children }: { name: string; children: ComponentChildren }) {
-  return (
-    <div>
-      <dt>{name}</dt>
-      <dd>{children}</dd>
-    </div>
+    </Facts>
   );
 }
 

@@ -6,6 +6,7 @@ import { now } from "../clock.ts";
 import { Badge, StatusBadge } from "../components/badge.tsx";
 import { Button } from "../components/button.tsx";
 import { Copyable } from "../components/copy.tsx";
+import { Fact, Facts } from "../components/facts.tsx";
 import { JsonView } from "../components/json.tsx";
 import { Time } from "../components/time.tsx";
 import { duration, plural } from "../format.ts";
@@ -95,40 +96,28 @@ function Inside({ delivery, ofInstance }: { delivery: Delivery; ofInstance: bool
           </Button>
         )}
       </div>
-      <dl class="facts">
-        <div>
-          <dt>Id</dt>
-          <dd>
-            <Copyable text={delivery.id} label="Copy the id" />
-          </dd>
-        </div>
-        <div>
-          <dt>Target</dt>
-          <dd>
-            <Copyable text={delivery.url} label="Copy the URL" />
-          </dd>
-        </div>
+      <Facts>
+        <Fact name="Id">
+          <Copyable text={delivery.id} label="Copy the id" />
+        </Fact>
+        <Fact name="Target">
+          <Copyable text={delivery.url} label="Copy the URL" />
+        </Fact>
         {delivery.instanceId !== null && !ofInstance && (
-          <div>
-            <dt>Instance</dt>
-            <dd>
-              <a class="wrap" href={href(`/instances/${encodeURIComponent(delivery.instanceId)}`)}>
-                {delivery.instanceId}
-              </a>
-            </dd>
-          </div>
+          <Fact name="Instance">
+            <a class="wrap" href={href(`/instances/${encodeURIComponent(delivery.instanceId)}`)}>
+              {delivery.instanceId}
+            </a>
+          </Fact>
         )}
         {delivery.jobId !== null && (
-          <div>
-            <dt>Job</dt>
-            <dd>
-              <a class="wrap" href={href(`/jobs/${encodeURIComponent(delivery.jobId)}`)}>
-                {delivery.jobId}
-              </a>
-            </dd>
-          </div>
+          <Fact name="Job">
+            <a class="wrap" href={href(`/jobs/${encodeURIComponent(delivery.jobId)}`)}>
+              {delivery.jobId}
+            </a>
+          </Fact>
         )}
-      </dl>
+      </Facts>
       <div>
         <h3>{delivery.attempts.length === 0 ? "Not tried yet" : plural(delivery.attempts.length, "attempt")}</h3>
         <ol class="answers">
