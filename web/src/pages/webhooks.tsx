@@ -108,12 +108,12 @@ function Targets({ targets }: { targets: DisabledTarget[] }) {
     const yes = await confirm({
       title: "Send to this target again?",
       text: (
-        <>
+        <div class="stack stack-tight">
           <p class="wrap">
             <code>{url}</code>
           </p>
           <p>It has answered 410 Gone, which asks for nothing more. New events are sent to it again; those that were not sent stay unsent unless you send them one by one.</p>
-        </>
+        </div>
       ),
       action: "Send again",
     });
