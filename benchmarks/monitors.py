@@ -1,37 +1,156 @@
-"""What do many waiting monitors cost in one process: jobs that look, and snooze until the next look?"""
+"""What do many instances cost that are coming up: the whole service, on a provider made of a dictionary?
+
+Nothing of the shared list costs anything here but going through it. A few instances change in each
+interval: how long it takes until the service has seen it.
+"""
 
 import asyncio
 import time
+from datetime import UTC, datetime
+from random import Random
+
+import msgspec
 
 from benchmarks import support
 from benchmarks.support import Figures
-from durably import JobContext, JobQueueService, Snooze
+from durably import JobPriority, JobQueueService, SystemClock
+from durably.instances import Instance, InstanceStatus, JobWorkerService, jobs
+from durably.instances.events import event_of
+from durably.instances.instance import Operation
+from durably.instances.monitor import RESTS
+from durably.instances.provider import BillingMode, Upstream, UpstreamStatus
+from durably.instances.records import INSTANCE, Records
 
-CONCURRENCY = 64
+READY = event_of(InstanceStatus.READY)
+CONCURRENCY = 32
+"""As `serve` has it by default."""
+CHANGES_PER_MILLE = 1
+"""Of the instances that begin to run in an interval."""
+INTERVALS = 2
+"""That are measured, after as many that are not: the reconciler's first round falls into those."""
+
+
+class Provider:
+    """Knows the instances and when they began to run; is asked for nothing but what exists."""
+
+    def __init__(self) -> None:
+        self.instances: dict[str, Upstream] = {}
+
+    async def list(self, *, name: str | None = None) -> list[Upstream]:
+        """All of them, or those of a name."""
+        return [one for one in self.instances.values() if name in {None, one.name}]
+
+    async def get(self, upstream_id: str) -> Upstream | None:
+        """One of them."""
+        return self.instances.get(upstream_id)
 
 
 async def measure(url: str, *, monitors: int, interval: float) -> Figures:
-    """Memory for each, percent of one core, and the looks taken as a share of those due."""
-    looks = 0
+    """Memory for each, percent of one core, a reconciler's round, and how late changes are seen."""
     async with JobQueueService(url, concurrency=CONCURRENCY) as queue:
-
-        async def monitor(job: JobContext) -> None:
-            nonlocal looks
-            looks += 1
-            raise Snooze(interval)
-
-        queue.register_handler("monitor", monitor)
+        provider = Provider()
+        service = JobWorkerService(queue, provider=provider, poll_interval=interval)  # type: ignore[arg-type]  # enough of one
         before = support.resident_bytes()
-        await support.fill(queue, monitors, type="monitor")
-        await queue.start_processing()
-        while looks < monitors:
-            await asyncio.sleep(0.01)
-        await asyncio.sleep(interval / 2)
-        cpu, begun, seen = time.process_time(), time.perf_counter(), looks
-        await asyncio.sleep(2 * interval)
-        cpu, elapsed = time.process_time() - cpu, time.perf_counter() - begun
-        return {
-            "monitor_bytes": (support.resident_bytes() - before) / monitors,
-            "monitors_cpu_percent": cpu / elapsed * 100,
-            "monitors_looks_of_due": (looks - seen) / (monitors * elapsed / interval),
+        names = await _fill(queue, provider, monitors, interval)
+        cpu = time.process_time()
+        await service.reconcile()
+        figures = {"monitors_round_cpu_s": time.process_time() - cpu}
+        await service.start()
+        await asyncio.sleep(INTERVALS * interval)
+
+        cpu, begun = time.process_time(), time.perf_counter()
+        changed = await _change(provider, names, interval)
+        figures["monitors_cpu_percent"] = (
+            (time.process_time() - cpu) / (time.perf_counter() - begun) * 100
+        )
+        figures["monitor_bytes"] = (support.resident_bytes() - before) / monitors
+        late = [await _reaction_s(queue, name, at, interval) for name, at in changed.items()]
+        await service.stop()
+        return figures | {
+            "monitors_reaction_p50_s": sorted(late)[len(late) // 2],
+            "monitors_reaction_max_s": max(late),
         }
+
+
+async def _fill(
+    queue: JobQueueService, provider: Provider, monitors: int, interval: float
+) -> list[str]:
+    """Instances that are starting, as if they had been for some time: their looks are spread."""
+    prefix = await Records(queue, SystemClock()).upstream_prefix()
+    spread = Random(1)
+    names = [f"inst_{number:032x}" for number in range(monitors)]
+    for start in range(0, monitors, 1_000):
+        changes = queue.changeset()
+        for name in names[start : start + 1_000]:
+            provider.instances[f"up-{name}"] = _upstream(prefix, name)
+            job = changes.add_job(
+                jobs.MONITOR,
+                jobs.MonitorInstanceJob(instance_id=name, max_wait_time=1e6),
+                priority=JobPriority.HIGH,
+                delay=spread.uniform(0, RESTS * interval),
+                unique_key=name,
+            )
+            changes.put(INSTANCE, name, _starting(name, job.id), expect=0)
+        await queue.commit(changes)
+    return names
+
+
+async def _change(provider: Provider, names: list[str], interval: float) -> dict[str, float]:
+    """Let some begin to run in each interval; by name, when."""
+    changed: dict[str, float] = {}
+    some = max(1, len(names) * CHANGES_PER_MILLE // 1_000)
+    spread = Random(2)
+    for _ in range(INTERVALS * some):
+        await asyncio.sleep(interval / some)
+        name = spread.choice(names)
+        upstream = provider.instances[f"up-{name}"]
+        if name not in changed:
+            running = msgspec.structs.replace(upstream, status=UpstreamStatus.RUNNING)
+            provider.instances[upstream.id] = running
+            changed[name] = time.time()
+    return changed
+
+
+async def _reaction_s(queue: JobQueueService, name: str, at: float, interval: float) -> float:
+    """How long after a change its instance was ready."""
+    until = time.time() + 2 * interval
+    while time.time() < until:
+        for event in await queue.get_events(subject=name):
+            if event.topic == READY:
+                return event.at_us / 1e6 - at
+        await asyncio.sleep(interval / 10)
+    raise RuntimeError(f"{name} runs, and nobody has seen it")
+
+
+def _upstream(prefix: str, name: str) -> Upstream:
+    return Upstream(
+        id=f"up-{name}",
+        name=f"{prefix}{name}",
+        status=UpstreamStatus.PULLING,
+        cluster_id="cluster-1",
+        product_id="product-1",
+        gpu_num=1,
+        billing_mode=BillingMode.SPOT,
+        created_at=datetime.now(UTC),
+    )
+
+
+def _starting(name: str, job: str) -> Instance:
+    now = datetime.now(UTC)
+    return Instance(
+        id=name,
+        name=name,
+        product_name="RTX 4090 24GB",
+        template_id="bare",
+        gpu_num=1,
+        rootfs_size=60,
+        region="CN-HK-01",
+        billing_mode=BillingMode.SPOT,
+        status=InstanceStatus.STARTING,
+        operation=Operation.CREATE,
+        operation_at=now,
+        created_at=now,
+        started_at=now,
+        novita_instance_id=f"up-{name}",
+        jobs={jobs.MONITOR: job},
+    )

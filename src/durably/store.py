@@ -416,6 +416,15 @@ class Store(Protocol):
         """
         ...
 
+    async def wake(self, type: str, unique_keys: Sequence[str]) -> int:
+        """Make the jobs of a type that hold these keys and sleep (`transitions.sleeps`) ready now.
+
+        How many. All others are left alone: whoever is held by a worker, waits after a failure, is
+        ready or final, and keys that no live job holds. Costs the keys that are given, not the jobs
+        there are; nothing is written when none sleeps.
+        """
+        ...
+
     async def pause(self, queue: str, *, paused: bool, changes: Changes = NO_CHANGES) -> None:
         """Let workers claim from *queue* no more, or again. Kept until undone."""
         ...

@@ -254,3 +254,44 @@ async def test_a_store_that_fails_once_is_asked_again_soon(
 
     assert failures == ["failed"]
     assert (done.result, done.attempts, again.result) == (1, 1, 2)
+
+
+# Woken by their keys
+
+
+async def test_a_snoozed_job_is_woken(queue: JobQueueService) -> None:
+    """It runs at once, on the attempt that it was on; who names no sleeping job wakes nobody."""
+    seen: list[int] = []
+
+    async def nap(job: JobContext) -> None:
+        seen.append(job.attempts)
+        if len(seen) == 1:
+            raise Snooze(SLOW)
+
+    queue.register_handler("nap", nap)
+    job = await queue.add_job("nap", unique_key="k")
+    await until(queue, job.id, lambda found: found.run_at is not None)
+    assert await queue.wake("nap", ["unknown"]) == 0
+    assert await queue.wake("nap", ["k"]) == 1
+    await queue.wait(job.id, timeout=PROMPT_S)
+
+    assert seen == [1, 1]
+
+
+async def test_any_number_is_woken(queue: JobQueueService) -> None:
+    """More keys than fit in one transaction go with one call."""
+    keys = [f"k-{number}" for number in range(2_100)]
+    await queue.add_jobs([NewJob("echo", delay=SLOW, unique_key=key) for key in keys])
+
+    assert await queue.count_live("echo") == len(keys)
+    assert await queue.wake("echo", keys) == len(keys)
+
+
+async def test_live_jobs_are_counted_by_type(queue: JobQueueService) -> None:
+    """Final ones are not, nor those of other types."""
+    await queue.add_job("nap")
+    await queue.add_job("echo", delay=SLOW)
+
+    assert await queue.count_live("nap") == 1
+    assert await queue.count_live("echo") == 1
+    assert await queue.count_live("unknown") == 0

@@ -379,6 +379,10 @@ class Lockstep(RuleBasedStateMachine):
         ids, made = [_nth(self.ids, job) for job in jobs], self.make_changes(changed)
         self.both(lambda store, _: store.act(action, ids, made))
 
+    @rule(type=types, keys=st.lists(st.sampled_from("klm"), max_size=3))
+    def wake(self, type: str, keys: list[str]) -> None:
+        self.both(lambda store, _: store.wake(type, keys))
+
     @rule(queue=queues, paused=st.booleans())
     def pause(self, queue: str, *, paused: bool) -> None:
         self.both(lambda store, _: store.pause(queue, paused=paused))

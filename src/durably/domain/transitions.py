@@ -140,6 +140,22 @@ def request_cancel(record: JobRecord, now: int) -> None:
         _end(record, State.CANCELLED, now, error="cancelled")
 
 
+def sleeps(record: JobRecord | None, now: int) -> TypeGuard[JobRecord]:
+    """Whether the job waits for a later time because somebody wished so, and not after a failure."""
+    return (
+        record is not None
+        and record.state == State.SCHEDULED
+        and record.ready_at > now
+        and record.next_retry_at is None
+    )
+
+
+def wake(record: JobRecord, now: int) -> None:
+    """Its time has come already. The caller has asked `sleeps`."""
+    record.state = State.READY
+    record.ready_at = record.run_at = now
+
+
 def redrive(record: JobRecord, payload: str | None, now: int) -> None:
     """A person runs a final job again, with as many attempts as it was given at first."""
     if not is_final(record):

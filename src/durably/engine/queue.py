@@ -15,7 +15,7 @@ import uuid_utils
 from durably.domain.bulk import ACT_MOST, Acted, BulkAction
 from durably.domain.clock import Clock, SystemClock, to_datetime
 from durably.domain.errors import JobNotFoundError, StoreClosedError, StoreError
-from durably.domain.job import Job, JobPriority, JobStatus, NewJob
+from durably.domain.job import Job, JobPriority, JobStatus, NewJob, State
 from durably.domain.outcome import NO_CHANGES, Changes, Event, Put, Record, check_seconds
 from durably.domain.payload import check_text, encode
 from durably.domain.retry import RetryPolicy
@@ -39,6 +39,8 @@ _R = TypeVar("_R")
 _WAIT_POLL_S = (0.05, 1.0)
 """Between looks for a job that another process finishes: at first, and at most."""
 _LIST_MOST = 10_000
+_WAKE_MOST = 1_000
+"""In one transaction."""
 _LARGEST_ID = 2**63 - 1
 _UNCHANGED: Any = object()
 
@@ -460,6 +462,11 @@ class JobQueueService:
         await self._catch_up()
         return await self._store.stats()
 
+    async def count_live(self, type: str) -> int:
+        """How many jobs of a type are not final, from maintained figures."""
+        counts = (await self._store.stats()).counts
+        return sum(c.count for c in counts if c.type == type and not State(c.state).status.is_final)
+
     @property
     def worker_id(self) -> int | None:
         """The number of this service among `workers`; None unless it processes jobs."""
@@ -563,6 +570,28 @@ class JobQueueService:
         """
         asked = BulkAction(action)
         return await self._store.act(asked, _check_ids(ids), _frozen(changes))
+
+    async def wake(self, type: str, unique_keys: Sequence[str]) -> int:
+        """Have jobs run now that were added or snoozed for later: what they wait for has happened.
+
+        A hint: it may come too early for a job that is running just then, or twice. Who waits for it
+        looks by itself now and then.
+
+        Args:
+            type: the job type.
+            unique_keys: of the jobs; whoever runs, is ready, or waits after a failure is left alone.
+
+        Returns:
+            How many were woken.
+        """
+        check_text("type", type, longest=TYPE_LONGEST)
+        # A portion at a time, so that other writes get their turn in between.
+        return sum(
+            [
+                await self._store.wake(type, unique_keys[start : start + _WAKE_MOST])
+                for start in range(0, len(unique_keys), _WAKE_MOST)
+            ]
+        )
 
     async def pause(self, queue: str, *, changes: Changeset | None = None) -> None:
         """Let no worker claim from *queue* until `resume`; kept in the store."""

@@ -1,4 +1,4 @@
-"""Which of several processes reconciles: the one that a record names, for a term.
+"""Which of several processes reconciles and keeps the watch: the one that a record names, for a term.
 
 The leader writes the record anew every few seconds. Another takes it over, for the next term, when the
 leader's worker is dead, or when the record has not changed for `LEASE_S` on its own clock: no two
@@ -38,9 +38,16 @@ class Leadership:
         self._queue = queue
         self._clock = clock
         self._seen: tuple[int, float] = (0, 0.0)
+        self.leads = False
+        """Whether this process led at its last look."""
 
     async def term(self) -> int | None:
         """Take, keep or renew the lead: the term, or None while another leads."""
+        term = await self._term()
+        self.leads = term is not None
+        return term
+
+    async def _term(self) -> int | None:
         me = self._queue.worker_id
         if me is None:
             return None
@@ -61,7 +68,7 @@ class Leadership:
         except VersionConflictError:
             return None  # another was quicker
         if mine != leader:
-            _log.info("worker %s reconciles, term %s", me, mine.term)
+            _log.info("worker %s leads, term %s", me, mine.term)
         return mine.term
 
     async def _is_gone(self, leader: Leader, record: Record) -> bool:

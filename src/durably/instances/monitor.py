@@ -1,18 +1,21 @@
 """The monitor job: watches an instance come up until it is ready, has failed, or took too long.
 
-It holds no worker slot while it waits. Upstream is read by one list that all monitors share; an
-instance that the list does not show is asked for by itself.
+It holds no worker slot while it waits, and sleeps once it has met its instance in the list that all
+monitors share: the watch (`watch`) wakes it when that shows something else. An instance that the list
+does not show is asked for by itself, at every tick.
 """
 
 from durably import JobContext, Snooze
 from durably.instances.events import TIMEOUT
 from durably.instances.instance import HealthCheck, InstanceStatus, checked_health
-from durably.instances.pacing import until_tick
+from durably.instances.pacing import since_tick, until_tick
 from durably.instances.probes import probe_all
 from durably.instances.provider import ProviderError, Upstream, UpstreamStatus
 from durably.instances.records import Edit
 from durably.instances.workflow import Attempt, Tools, load
 
+RESTS = 20
+"""Poll intervals after which a sleeping monitor looks by itself, in case that nobody has woken it."""
 _PROBE_INTERVAL = 5.0
 """Seconds between two rounds of probes, unless instances are polled more often."""
 
@@ -29,6 +32,9 @@ async def monitor_instance(tools: Tools, job: JobContext) -> str:
 
 class _Look(Attempt):
     """One look at an instance; it ends in a status, or in the wait for the next look."""
+
+    _listed: Upstream | None = None
+    """As the shared list shows it; None: it does not."""
 
     async def look(self) -> str:
         try:
@@ -53,16 +59,15 @@ class _Look(Attempt):
         if left <= 0:
             limit = self._max_wait_time()
             return self._failed(f"the instance did not run within {limit:g} s", TIMEOUT)
-        raise self.look_again(min(self._until_next(), left))
+        raise self.look_again(min(await self._rest(), left))
 
     async def _observe(self) -> Upstream | None:
         upstream_id = self.instance.novita_instance_id
         assert upstream_id is not None
         # An older list is of the time before the instance was made, or asked to start.
         snapshot = await self.tools.view.read(self._max_age(), newer_than=self.instance.started_at)
-        if upstream_id in snapshot.instances:
-            return snapshot.instances[upstream_id]
-        return await self.provider.get(upstream_id)
+        self._listed = snapshot.instances.get(upstream_id)
+        return self._listed or await self.provider.get(upstream_id)
 
     async def _running(self, upstream: Upstream) -> str:
         if not upstream.port_mappings:
@@ -122,12 +127,24 @@ class _Look(Attempt):
 
     # Times
 
+    async def _rest(self) -> float:
+        """Seconds to sleep: long for one whom the watch sees, and can name."""
+        name = await self.records.upstream_name(self.instance.id)
+        if (
+            self._listed is None
+            or self._listed.name != name
+            or self.job.unique_key != self.instance.id
+        ):
+            return self._until_next()
+        return RESTS * self.settings.poll_interval
+
     def _max_age(self) -> float:
-        # Those who wait for a tick read a list of that tick; the rounds between two ticks make do
-        # with the last one.
+        # Those who wait for a tick, or were woken at one, read a list of that tick; the rounds between
+        # two ticks make do with the last one.
         interval = self.settings.poll_interval
-        checking = self.instance.status is InstanceStatus.HEALTH_CHECKING
-        return interval if checking else interval / 2
+        if self.instance.status is InstanceStatus.HEALTH_CHECKING:
+            return interval
+        return min(interval / 2, since_tick(self.now(), interval) + interval / 10)
 
     def _until_next(self) -> float:
         return until_tick(self.now(), self.settings.poll_interval)

@@ -15,10 +15,15 @@ def growing(elapsed: float, *, first: float, most: float) -> float:
     return min(max(elapsed / 2, first), most)
 
 
+def since_tick(now: datetime, interval: float) -> float:
+    """Seconds that *now* is past the last whole multiple of *interval*."""
+    return now.timestamp() % interval
+
+
 def until_tick(now: datetime, interval: float) -> float:
     """Seconds from *now* to the next whole multiple of *interval*, and a tenth of one at least.
 
     All who wait for ticks wake together, so that one look upstream serves them all.
     """
-    left = interval - now.timestamp() % interval
+    left = interval - since_tick(now, interval)
     return left if left >= interval / 10 else left + interval

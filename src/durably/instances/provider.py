@@ -112,6 +112,7 @@ class UpstreamStatus(StrEnum):
 
 
 _GONE = frozenset({UpstreamStatus.TO_REMOVE, UpstreamStatus.REMOVING, UpstreamStatus.REMOVED})
+_SETTLED = _GONE | {UpstreamStatus.RUNNING, UpstreamStatus.EXITED}
 _TAKEN_BACK = frozenset({"reclaiming", "terminated"})
 
 
@@ -230,6 +231,11 @@ class Upstream(msgspec.Struct, frozen=True, kw_only=True):
     def is_gone(self) -> bool:
         """Whether it is deleted or being deleted: it will not come back."""
         return self.status in _GONE
+
+    @property
+    def is_coming_up(self) -> bool:
+        """Whether there is nothing to say of it but that it does not run yet."""
+        return not (self.status in _SETTLED or self.status_error is not None or self.is_reclaimed)
 
     @property
     def is_reclaimed(self) -> bool:

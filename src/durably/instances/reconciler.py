@@ -56,13 +56,16 @@ class Reconciler:
         queue: whose store keeps the records.
         tools: what the service's handlers work with.
         clock: where the waiting comes from.
+        leadership: whether this process is the one to make rounds.
     """
 
-    def __init__(self, queue: JobQueueService, tools: Tools, clock: Clock) -> None:
+    def __init__(
+        self, queue: JobQueueService, tools: Tools, clock: Clock, leadership: Leadership
+    ) -> None:
         self._queue = queue
         self._tools = tools
         self._clock = clock
-        self._leadership = Leadership(queue, clock)
+        self._leadership = leadership
         self._suspects: frozenset[str] = frozenset()
         self._missing: frozenset[str] = frozenset()
 

@@ -29,6 +29,7 @@ from durably.instances.instance import (
     OnFailure,
     Operation,
 )
+from durably.instances.leadership import Leadership
 from durably.instances.monitor import monitor_instance
 from durably.instances.operations import delete_instance, start_instance, stop_instance
 from durably.instances.provider import Provider
@@ -37,6 +38,7 @@ from durably.instances.records import Edit, Loaded, Records
 from durably.instances.request import InstanceRequest, check_request
 from durably.instances.settings import InstanceSettings
 from durably.instances.upstream import UpstreamView
+from durably.instances.watch import Watch
 from durably.instances.webhooks import Webhooks
 from durably.instances.workflow import Handler, Tools, run
 
@@ -146,9 +148,11 @@ class JobWorkerService:
         )
         self._catalogue = CatalogueView(provider, clock, timeout=novita_timeout)
         self._deliveries = Deliveries(queue)
-        self._reconciler = Reconciler(queue, self._tools, clock)
+        leadership = Leadership(queue, clock)
+        self._reconciler = Reconciler(queue, self._tools, clock, leadership)
+        self._watch = Watch(queue, self._tools, clock, leadership)
         self._sender: WebhookSender | None = None
-        self._reconciling: asyncio.Task[None] | None = None
+        self._roles: builtins.list[asyncio.Task[None]] = []
         self._changing = asyncio.Lock()
         self._opening = asyncio.Lock()
         self._register()
@@ -171,25 +175,28 @@ class JobWorkerService:
     # Life
 
     async def start(self) -> None:
-        """Process the queue's jobs, and reconcile at once and from then on. Idempotent."""
+        """Process the queue's jobs, reconcile at once and from then on, and watch. Idempotent."""
         async with self._changing:
             await self._records.deployment()
             await self._queue.start_processing()
-            if self._reconciling is None:
-                self._reconciling = asyncio.get_running_loop().create_task(
-                    self._reconciler.run(), name="durably-reconciler"
-                )
+            if not self._roles:
+                loop = asyncio.get_running_loop()
+                self._roles = [
+                    loop.create_task(self._reconciler.run(), name="durably-reconciler"),
+                    loop.create_task(self._watch.run(), name="durably-watch"),
+                ]
 
     async def stop(self, timeout: float = 30.0) -> int:
-        """End the reconciler, then `JobQueueService.shutdown` with *timeout*, whose answer it gives.
+        """End the reconciler and the watch, then `JobQueueService.shutdown` with *timeout*, whose answer it gives.
 
         Idempotent.
         """
         async with self._changing:
-            if self._reconciling is not None:
-                self._reconciling.cancel()
-                await asyncio.wait([self._reconciling])
-                self._reconciling = None
+            if self._roles:
+                for role in self._roles:
+                    role.cancel()
+                await asyncio.wait(self._roles)
+                self._roles = []
             left = await self._queue.shutdown(timeout)
             if self._sender is not None:
                 await self._sender.__aexit__(None, None, None)

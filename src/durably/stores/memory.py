@@ -407,6 +407,15 @@ class MemoryStore:
             case BulkAction.DELETE:
                 self._remove(record)
 
+    async def wake(self, type: str, unique_keys: Sequence[str]) -> int:
+        """See `Store.wake`."""
+        with self._transaction() as now:
+            holders = (self._unique.get((type, key)) for key in dict.fromkeys(unique_keys))
+            asleep = [record for record in holders if transitions.sleeps(record, now)]
+            for record in asleep:
+                self._change(record, transitions.wake, now)
+            return len(asleep)
+
     async def pause(self, queue: str, *, paused: bool, changes: Changes = NO_CHANGES) -> None:
         """See `Store.pause`."""
         with self._transaction() as now:

@@ -295,6 +295,10 @@ class FaultyStore:
         """See `Store.act`."""
         return await self._call("act", lambda: self.store.act(action, ids, changes))
 
+    async def wake(self, type: str, unique_keys: Sequence[str]) -> int:
+        """See `Store.wake`."""
+        return await self._repeatable("wake", lambda: self.store.wake(type, unique_keys))
+
     async def pause(self, queue: str, *, paused: bool, changes: Changes = NO_CHANGES) -> None:
         """See `Store.pause`."""
         await self._call("pause", lambda: self.store.pause(queue, paused=paused, changes=changes))

@@ -640,6 +640,16 @@ class Session:
         self.effects.control = True
         return record.to_job()
 
+    async def wake(self, type: str, keys: Sequence[str]) -> int:
+        """Make the sleeping holders of *keys* ready; how many."""
+        asleep = await self.load(
+            "type = $1 AND unique_key = ANY($2::text[]) AND state = 0 AND next_retry_at IS NULL"
+            " AND ready_at > $3 ORDER BY id FOR UPDATE",
+            *(type, keys, self.now),
+        )
+        await self._transition(asleep, transitions.wake, self.now)
+        return len(asleep)
+
     async def redrive(self, job_id: str, payload: str | None) -> Job:
         """Run a final job again."""
         record = await self.known(job_id)

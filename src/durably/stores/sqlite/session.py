@@ -116,6 +116,10 @@ _LOOK = (
     " WHERE worker = :worker AND state IN (2, 3) AND cancel_requested = 1)"
     " FROM durably_workers WHERE id = :worker"
 )
+_ASLEEP = (
+    "type = ? AND unique_key IN (SELECT value FROM json_each(?)) AND shelf = 3"
+    " AND state = 0 AND next_retry_at IS NULL AND ready_at > ?"
+)
 _TOKENS_BEYOND = 1_000_000
 _numbers = msgspec.json.Decoder(list[int])
 _record = msgspec.json.Decoder(JobRecord)
@@ -532,6 +536,16 @@ class Session:
         self._transition([record], transitions.request_cancel, self.now)
         self.effects.control = True
         return record.to_job()
+
+    def asleep(self, type: str, keys: Sequence[str]) -> list[JobRecord]:
+        """The jobs that `wake` would make ready."""
+        return self.load(_ASLEEP, type, _encode(keys).decode(), self.now)
+
+    def wake(self, type: str, keys: Sequence[str]) -> int:
+        """Make the sleeping holders of *keys* ready; how many."""
+        asleep = self.asleep(type, keys)
+        self._transition(asleep, transitions.wake, self.now)
+        return len(asleep)
 
     def redrive(self, job_id: str, payload: str | None) -> Job:
         """Run a final job again."""

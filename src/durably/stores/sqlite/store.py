@@ -565,6 +565,17 @@ class SQLiteStore:
         """See `Store.act`."""
         return await self._control(lambda session: session.act(action, ids), changes)
 
+    async def wake(self, type: str, unique_keys: Sequence[str]) -> int:
+        """See `Store.wake`."""
+        keys = [key for key in unique_keys if is_storable(key)]
+        if not keys or not is_storable(type):
+            return 0
+        woken = await self._write(
+            lambda session: session.wake(type, keys),
+            peek=lambda session: bool(session.asleep(type, keys)),
+        )
+        return woken or 0
+
     async def pause(self, queue: str, *, paused: bool, changes: Changes = NO_CHANGES) -> None:
         """See `Store.pause`."""
         await self._control(lambda session: session.pause(queue, paused=paused), changes)

@@ -5,7 +5,7 @@ import pytest
 from durably.domain.clock import to_datetime
 from durably.domain.errors import JobNotFoundError, JobStateError, UniqueKeyTakenError
 from durably.domain.job import JobStatus, Progress
-from durably.store import Store
+from durably.store import NoticeKind, Store
 from durably.testing.clock import VirtualClock
 from durably.testing.conformance.support import (
     FINAL,
@@ -15,6 +15,7 @@ from durably.testing.conformance.support import (
     completed,
     die,
     draft,
+    everything,
     failed,
     info,
     look,
@@ -29,6 +30,7 @@ from durably.testing.conformance.support import (
     take_ids,
     take_one,
 )
+from durably.testing.events import capture
 
 UNKNOWN = ("", "unknown", "é", "nul\0", "\ud800", "x" * 10_000, "' OR 1=1 --")
 each_unknown_id = pytest.mark.parametrize("unknown", UNKNOWN, ids=ascii)
@@ -226,6 +228,87 @@ class Control:
 
         assert list(done.refused) == [0]
         assert (await look(store, lease)).status is JobStatus.PENDING
+
+    # Wake
+
+    async def test_a_sleeping_job_is_woken_by_its_key(
+        self, store: Store, clock: VirtualClock
+    ) -> None:
+        """Delayed or snoozed, it is ready as of now, behind those that have been ready before."""
+        worker, lease = await running(store, unique_key="snoozed")
+        await report(store, worker, snoozed(lease, 60))
+        delayed = await add(store, delay=60, unique_key="delayed")
+        await clock.advance(1)
+        ready = await add(store)
+        await clock.advance(1)
+
+        assert await store.wake("work", ["snoozed", "delayed"]) == 2
+        for job in (await look(store, lease), await look(store, delayed)):
+            assert (job.status, job.attempts) == (JobStatus.PENDING, 0)
+            assert job.run_at == to_datetime(clock.now_us())
+        await check_counts(store, clock)
+        assert await take_ids(store, worker) == [ready.id, lease.job_id, delayed.id]
+
+    async def test_who_is_woken_goes_on_as_after_its_wait(self, store: Store) -> None:
+        """Its key stays taken, its next attempt counts as ever, and an old lease is void."""
+        worker, old = await running(store, unique_key="k")
+        await report(store, worker, snoozed(old, 60))
+        await store.wake("work", ["k"])
+        again = await add(store, unique_key="k")
+        lease = await take_one(store, worker)
+        late = await store.exchange(worker, outcomes=[completed(old)])
+        await report(store, worker, completed(lease))
+
+        assert again.id == lease.job_id == old.job_id
+        assert list(late.refused) == [0]
+        assert (await look(store, lease)).attempts == 1
+
+    async def test_only_those_who_sleep_are_woken(self, store: Store, clock: VirtualClock) -> None:
+        """Held, ready, waiting after a failure, final, of another type: all stay as they are."""
+        worker, failing = await running(store, unique_key="failing")
+        await report(store, worker, retried(failing, 60))
+        _, held = await running(store, unique_key="held")
+        cancelled_job = await add(store, delay=60, unique_key="cancelled")
+        await store.cancel(cancelled_job.id)
+        await add(store, unique_key="ready")
+        await add(store, "other", delay=60, unique_key="k")
+        await add(store, delay=60)
+        before = await everything(store)
+        await clock.advance(1)
+        keys = ["failing", "held", "cancelled", "ready", "k", *UNKNOWN]
+
+        assert await store.wake("work", keys) == 0
+        assert await store.wake("unknown", keys) == 0
+        assert await store.wake("work", []) == 0
+        assert await everything(store) == before
+        await report(store, worker, completed(held))
+        await check_counts(store, clock)
+
+    async def test_a_job_is_woken_once(self, store: Store, clock: VirtualClock) -> None:
+        """However often its key is named; and one whose time has come keeps its place."""
+        worker = await store.register(info())
+        due = await add(store, delay=1, unique_key="due")
+        await clock.advance(2)
+        await add(store, delay=60, unique_key="k")
+
+        assert await store.wake("work", ["k", "k", "due"]) == 1
+        assert await store.wake("work", ["k", "due"]) == 0
+        assert (await take_ids(store, worker))[0] == due.id
+
+    async def test_many_are_woken_at_once(self, store: Store, clock: VirtualClock) -> None:
+        """One call takes any number of keys."""
+        keys = [f"k-{number}" for number in range(1_500)]
+        await store.enqueue([draft(delay=60, unique_key=key) for key in keys])
+
+        assert await store.wake("work", keys[:1_200]) == 1_200
+        assert await store.wake("work", keys) == 300
+        await check_counts(store, clock)
+
+    async def test_waking_is_told(self, store: Store) -> None:
+        """READY, so that workers look for work."""
+        await add(store, delay=60, unique_key="k")
+        async with capture(store, NoticeKind.READY):
+            await store.wake("work", ["k"])
 
     # Clean-up
 
