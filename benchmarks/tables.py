@@ -69,10 +69,13 @@ TABLES = (
         ("worker_mb", "a worker after 1,000 jobs"),
         ("worker_after_mb", "a worker at the end"),
     )),
-    Table("monitors", "Waiting monitors: jobs that look, and snooze until the next look", (
-        ("monitor_bytes", "memory of each"),
+    Table("monitors", "Instances that are coming up: the service, on a provider that answers at once", (
         ("monitors_cpu_percent", "share of one core"),
-        ("monitors_looks_of_due", "looks taken of those due"),
+        ("monitor_bytes", "memory of each instance, in all"),
+        ("monitors_seen_of_changed", "changes seen within an interval"),
+        ("monitors_reaction_p50_ms", "from a change to the instance being ready, p50"),
+        ("monitors_reaction_max_ms", "longest"),
+        ("monitors_round_cpu_ms", "a reconciler's round, CPU"),
     )),
     Table("idle", "A worker that has nothing to do", (
         ("idle_cpu_percent", "share of one core"),

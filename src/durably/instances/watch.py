@@ -8,6 +8,7 @@ is missed here (the leader was killed between two lists) is found by the monitor
 import asyncio
 import logging
 from collections.abc import Iterator
+from datetime import timedelta
 
 from durably import Clock, JobQueueService
 from durably.instances import jobs
@@ -15,7 +16,7 @@ from durably.instances.leadership import Leadership
 from durably.instances.pacing import until_tick
 from durably.instances.provider import ProviderError, Upstream
 from durably.instances.upstream import Snapshot
-from durably.instances.workflow import Tools
+from durably.instances.workflow import Tools, told_to_wait
 
 _log = logging.getLogger(__name__)
 
@@ -41,25 +42,31 @@ class Watch:
         self._told: frozenset[str] = frozenset()
 
     async def run(self) -> None:
-        """Look at every tick until cancelled."""
+        """Look at every tick until cancelled, but leave a provider alone that asks for it."""
         interval, never = self._tools.settings.poll_interval, asyncio.Event()
+        asked = 0.0
         while True:
-            await self._clock.wait(never, until_tick(self._tools.records.now(), interval))
+            from_then = self._tools.records.now() + timedelta(seconds=asked)
+            await self._clock.wait(never, asked + until_tick(from_then, interval))
+            asked = 0.0
             try:
                 await self.run_once()
+            except ProviderError as error:
+                _log.warning("upstream cannot be watched: %s", error)
+                asked = told_to_wait(error)
             except Exception:  # noqa: BLE001 - one bad look must not end the watch
                 _log.exception("the watch stumbled; it looks again at the next tick")
 
     async def run_once(self) -> None:
-        """Look once, if that is this process's to do and anybody waits for it."""
+        """Look once, if that is this process's to do and anybody waits for it.
+
+        Raises:
+            ProviderError: upstream cannot be listed. What changes meanwhile is told later.
+        """
         if not self._leadership.leads or not await self._queue.count_live(jobs.MONITOR):
             self._last, self._told = None, frozenset()
             return
-        try:
-            snapshot = await self._tools.view.read(self._tools.settings.poll_interval / 10)
-        except ProviderError as error:
-            _log.warning("upstream cannot be watched: %s", error)
-            return
+        snapshot = await self._tools.view.read(self._tools.settings.poll_interval / 10)
         news = await self._whose(changed(self._last, snapshot))
         # Twice: a monitor that was at work when its instance changed sleeps by the next tick.
         await self._queue.wake(jobs.MONITOR, list(news | self._told))
