@@ -11,6 +11,7 @@ import pytest
 from durably import Job, JobQueueService, JobStatus
 from durably.instances import BillingMode, Instance, InstanceStatus, JobWorkerService, Operation
 from durably.instances.jobs import MONITOR, MonitorInstanceJob
+from durably.instances.leadership import Leadership
 from durably.instances.monitor import RESTS
 from durably.instances.provider import (
     ProviderError,
@@ -20,7 +21,7 @@ from durably.instances.provider import (
 )
 from durably.instances.records import Loaded
 from durably.instances.upstream import Snapshot
-from durably.instances.watch import changed
+from durably.instances.watch import Watch, changed
 from durably.store import Store
 from durably.stores.memory import MemoryStore
 from durably.testing import Fault, FaultyStore, VirtualClock, on_call
@@ -413,6 +414,58 @@ async def test_without_a_watch_a_monitor_looks_by_itself() -> None:
         await world.ticks(2)
         world.provider.set("up-0", status=RUNNING)
         await world.ticks(RESTS)
+
+        assert await world.status(instance) is InstanceStatus.READY
+
+
+async def test_the_watch_has_a_list_of_its_tick(world: World) -> None:
+    """One that was read for another reason, shortly before, is too old: the change came after it."""
+    instance = await world.starting()
+    await world.ticks(2)
+    await world.clock.advance(INTERVAL - 10)
+    await world.service._tools.view.read(0)
+    world.provider.set("up-0", status=RUNNING)
+    await world.clock.advance(10)
+
+    assert await world.status(instance) is InstanceStatus.READY
+
+
+async def test_who_takes_the_lead_again_begins_afresh() -> None:
+    """A list from before another led is no measure: all that is not coming up is told again."""
+    clock = VirtualClock()
+    world = World(MemoryStore(clock=clock), clock)
+    leadership = Leadership(world.queue, clock)
+    watch = Watch(world.queue, world.service._tools, clock, leadership)
+    told: list[int] = []
+
+    async def wake(type: str, unique_keys: Sequence[str]) -> int:
+        assert type == MONITOR
+        told.append(len(unique_keys))
+        return 0
+
+    world.queue.wake = wake  # type: ignore[method-assign]
+    async with process(world, started=False):
+        await world.starting()
+        world.provider.set("up-0", status=RUNNING)
+        for leads in (True, True, True, False, True):
+            leadership.leads = leads
+            await watch.run_once()
+            await world.ticks()
+
+    assert told == [1, 1, 0, 1]
+
+
+async def test_a_look_at_a_tick_is_at_a_list_of_that_tick() -> None:
+    """One that this process has read for another reason, shortly before, is too old."""
+    clock = VirtualClock()
+    world = World(MemoryStore(clock=clock), clock)
+    async with process(world, started=False):
+        await world.queue.start_processing()
+        instance = await world.starting()
+        await clock.advance(INTERVAL - 10)
+        await world.service._tools.view.read(0)
+        world.provider.set("up-0", status=RUNNING)
+        await clock.advance(10)
 
         assert await world.status(instance) is InstanceStatus.READY
 
