@@ -28,6 +28,7 @@ from durably.testing import Fault, FaultyStore, VirtualClock, on_call
 
 AT = datetime(2026, 1, 1, tzinfo=UTC)
 INTERVAL = 30.0
+MAX_WAIT = 2 * RESTS * INTERVAL
 MOMENT = 1.0
 """Within which a worker has done what is ready."""
 PULLING = UpstreamStatus.PULLING
@@ -73,6 +74,7 @@ class Process:
             self.queue,
             provider=provider,  # type: ignore[arg-type]  # it is asked for nothing else
             poll_interval=INTERVAL,
+            max_wait_time=MAX_WAIT,
             reconcile_interval=1e6,
             clock=clock,
         )
@@ -158,13 +160,19 @@ async def world() -> AsyncIterator[World]:
         yield world
 
 
-async def asleep(world: World, instance: Instance) -> datetime:
-    """Until when its monitor sleeps: longer than to the next tick."""
+async def asleep_until(world: World, instance: Instance) -> datetime:
+    """When its monitor looks by itself."""
     job = await world.monitor(instance)
     assert job.status is JobStatus.PENDING
     assert job.run_at is not None
-    assert job.run_at > world.service._records.now() + timedelta(seconds=2 * INTERVAL)
     return job.run_at
+
+
+async def asleep(world: World, instance: Instance) -> datetime:
+    """The same, for one that sleeps for longer than to the next tick."""
+    until = await asleep_until(world, instance)
+    assert until > world.service._records.now() + timedelta(seconds=2 * INTERVAL)
+    return until
 
 
 # Sleeping
@@ -197,12 +205,29 @@ async def test_a_sleeping_monitor_looks_now_and_then(world: World) -> None:
 async def test_a_monitor_sleeps_at_most_until_its_deadline(world: World) -> None:
     """Then it looks, and only then is it too late."""
     instance = await world.starting()
-    await world.ticks(39)
-    before = await world.status(instance)
+    await world.ticks(2 * RESTS - 1)
+    deadline = AT + timedelta(seconds=MOMENT + world.service.max_wait_time)
+    assert await asleep_until(world, instance) == deadline
     await world.ticks(2)
 
-    assert before is InstanceStatus.STARTING
     assert await world.status(instance) is InstanceStatus.FAILED
+
+
+async def test_a_missed_change_is_found_by_the_reconciler(world: World) -> None:
+    """Whatever the watch has not told: each round wakes the monitors that have news."""
+    running, vanished, other = [await world.starting() for _ in range(3)]
+    await world.ticks(2)
+    until = await asleep(world, other)
+    world.provider.set("up-0", status=RUNNING)
+    del world.provider.instances["up-1"]
+    await world.service.reconcile()
+    await world.clock.advance(MOMENT)
+
+    assert await world.status(running) is InstanceStatus.READY
+    assert world.provider.gets == 1
+    assert await asleep(world, other) == until
+    await world.ticks(2)
+    assert await world.status(vanished) is InstanceStatus.FAILED
 
 
 async def test_without_monitors_nothing_is_listed(world: World) -> None:
@@ -399,8 +424,8 @@ async def test_another_takes_the_watch_over() -> None:
             await first.ticks()
             assert await first.status(instance) is InstanceStatus.READY
 
-            # Nobody has a list that shows it: its own look finds out.
-            await first.ticks(RESTS + 1)
+            # No list of the second has shown it: its first round holds records against the list.
+            await first.ticks(2)
             assert await first.status(vanishing) is InstanceStatus.FAILED
 
 

@@ -1,8 +1,8 @@
 """The reconciler: compares what exists upstream with the records, and mends the differences.
 
 It adopts what a record wants, deletes what none wants, gives lost jobs back to the records that
-need them, and notices when a ready instance has stopped or vanished. It touches no instance whose
-name is not of this deployment. Of several processes one makes the rounds (`leadership`); two would
+need them, wakes monitors that the watch has missed, and notices when a ready instance has stopped
+or vanished. It touches no instance whose name is not of this deployment. Of several processes one makes the rounds (`leadership`); two would
 do no harm, for every change is a compare-and-set, and everything asked of the provider may be asked
 twice.
 """
@@ -122,6 +122,8 @@ class _Round:
         self._deleted: list[str] = []
         self._resumed: list[str] = []
         self._corrected: list[str] = []
+        self._overlooked: list[str] = []
+        """Instances with news of which their monitors may sleep."""
 
     def result(self) -> Reconciliation:
         return Reconciliation(
@@ -199,19 +201,21 @@ class _Round:
             instance = loaded.instance
             try:
                 if instance.operation is not None:
-                    await self._resume(loaded)
+                    await self._resume(loaded, snapshot)
                 elif snapshot is not None and instance.status is InstanceStatus.READY:
                     await self._correct(loaded, snapshot)
             except VersionConflictError:
                 continue  # it has moved on by itself
             except ProviderError as error:
                 _log.warning("instance %s could not be looked up: %s", instance.id, error)
+        await self._queue.wake(jobs.MONITOR, self._overlooked)
 
-    async def _resume(self, loaded: Loaded) -> None:
-        """Give an operation whose job has been lost another one."""
+    async def _resume(self, loaded: Loaded, snapshot: Snapshot | None) -> None:
+        """Give an operation whose job has been lost another one, and wake one that was missed."""
         instance = loaded.instance
         found = [await self._job(instance, kind) for kind in _jobs_of(instance)]
         if any(job is not None and not job.status.is_final for job in found):
+            self._overlooked += [instance.id] * _has_news(instance, snapshot)
             return
         changes = self._records.changeset()
         edit = self._records.edit(changes, loaded)
@@ -276,6 +280,14 @@ def _jobs_of(instance: Instance) -> tuple[str, ...]:
             return (jobs.STOP,)
         case _:
             return (jobs.DELETE,)
+
+
+def _has_news(instance: Instance, snapshot: Snapshot | None) -> bool:
+    """Whether an instance that is coming up is shown as anything else, or is missing."""
+    if snapshot is None or instance.novita_instance_id is None or not instance.is_coming_up:
+        return False
+    upstream = snapshot.instances.get(instance.novita_instance_id)
+    return upstream is None or not upstream.is_coming_up
 
 
 def _dead_end(instance: Instance, job: Job | None) -> str | None:

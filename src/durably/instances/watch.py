@@ -1,8 +1,8 @@
 """The watch: lists upstream once an interval and wakes the monitors of what has changed.
 
 A monitor that has met its instance in the list sleeps, for long. Of several processes the one that
-leads (`leadership`) keeps the watch; while no monitor is at work nothing is listed. Waking is a hint: what
-is missed here (the leader was killed between two lists) is found by the monitor's own next look.
+leads (`leadership`) keeps the watch; while no monitor is live nothing is listed. Waking is a hint: what is
+missed here (the leader was killed between two lists) is found by the reconciler's next round.
 """
 
 import asyncio
