@@ -72,7 +72,7 @@ TABLES = (
     Table("monitors", "Instances that are coming up: the service, on a provider that answers at once", (
         ("monitors_cpu_percent", "share of one core"),
         ("monitor_bytes", "memory of each instance, in all"),
-        ("monitors_seen_of_changed", "changes seen within an interval"),
+        ("monitors_seen_of_changed", "changes seen, an interval after the last of them"),
         ("monitors_reaction_p50_ms", "from a change to the instance being ready, p50"),
         ("monitors_reaction_max_ms", "longest"),
         ("monitors_round_cpu_ms", "a reconciler's round, CPU"),
