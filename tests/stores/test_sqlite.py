@@ -1,7 +1,9 @@
 import asyncio
+import os
 import sqlite3
 from collections.abc import AsyncIterator, Callable
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -276,6 +278,35 @@ async def test_nobody_commits_while_the_log_is_moved_into_the_file(
         await add(store)
 
     assert met[0] == "database is locked"
+
+
+async def test_a_log_that_another_process_has_moved_is_not_moved_again(
+    store: SQLiteStore, clock: VirtualClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Commits are counted since the log was last moved, by whomever: each third one moves it here."""
+    monkeypatch.setattr("durably.stores.sqlite.writer._CHECKPOINT_COMMITS", 3)
+    os.utime(store.path, ns=(0, 0))  # so that the first move is seen on a coarse clock
+    moved: list[str] = []
+
+    def note(name: str, statement: str) -> None:
+        if "wal_checkpoint" in statement:
+            moved.append(name)
+
+    other = SQLiteStore(store.url, clock=clock)
+    await other.open()
+    try:
+        for name, one in (("store", store), ("other", other)):
+            one._writer._connection.set_trace_callback(partial(note, name))
+        for adding in (other, other, store, store, store, other):
+            await add(adding)
+        before = tuple(moved)
+        await add(other)
+        await add(other)
+    finally:
+        await other.close()
+
+    assert before == ("store",)
+    assert moved == ["store", "other"]
 
 
 async def test_a_job_commits_with_the_callers_transaction(

@@ -69,6 +69,9 @@ class Writer:
         self._wal = path.with_name(path.name + "-wal")
         self._wal_bytes = _CHECKPOINT_BYTES
         self._commits = 0
+        """Since the log was moved, by whichever process."""
+        self._moved = 0
+        """When the file itself was last written."""
         self.written = 0
         """So many transactions. The file's `Session.version` tells only of other connections."""
         self._turnstile = Turnstile(folder)
@@ -138,10 +141,14 @@ class Writer:
             if writing:
                 with self._turnstile, traffic:
                     self._commit(writing, settled, effects)
+                    if self._must_checkpoint():
+                        # Nobody need wait for that, nor for another turn of ours. Without it the
+                        # turn ends first: the event loop would hold it up once it has been told.
+                        self._settled(settled, effects)
+                        settled, effects = [], Effects()
+                        self._checkpoint()
         finally:
             self._settled(settled, effects)
-        if writing:
-            self._checkpoint_when_due()
 
     def _must_write(self, work: _Work, settled: Settled) -> bool:
         if work.peek is None:
@@ -208,19 +215,19 @@ class Writer:
             except OSError:
                 continue
 
-    def _checkpoint_when_due(self) -> None:
-        """Move the log into the file now and then, and when it has grown."""
-        self._commits += 1
+    def _must_checkpoint(self) -> bool:
+        """Whether to move the log into the file: now and then, and when it has grown."""
         try:
-            size = self._wal.stat().st_size
-            if self._commits < _CHECKPOINT_COMMITS and size <= self._wal_bytes:
-                return
+            size, moved = self._wal.stat().st_size, self._path.stat().st_mtime_ns
+        except OSError:
+            return False
+        if moved != self._moved:
+            # Nothing else writes to the file itself: somebody has moved the log.
+            self._moved = moved
             self._commits = 0
             self._wal_bytes = max(size, _CHECKPOINT_BYTES)
-            with self._turnstile, traffic:
-                self._checkpoint()
-        except (sqlite3.Error, OSError):
-            return  # the log only grows meanwhile; a later commit tries again
+        self._commits += 1
+        return self._commits >= _CHECKPOINT_COMMITS or size > self._wal_bytes
 
     def _checkpoint(self) -> None:
         """Move the log into the file. The turnstile is held.
@@ -229,8 +236,11 @@ class Writer:
         checkpoints. Our writers are kept out by the turnstile, the user's own connections by the
         write lock, which a second connection holds meanwhile.
         """
-        self._guard.execute("BEGIN IMMEDIATE")
         try:
-            self._connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
-        finally:
-            self._guard.execute("ROLLBACK")
+            self._guard.execute("BEGIN IMMEDIATE")
+            try:
+                self._connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
+            finally:
+                self._guard.execute("ROLLBACK")
+        except sqlite3.Error:
+            return  # the log only grows meanwhile; a later commit tries again
