@@ -27,9 +27,11 @@ async def measure(url: str, *, jobs: int, most: int = 8) -> Figures:
     done = 0
     async with JobQueueService(url) as queue:
         for count in counts:
-            done += jobs
-            await support.fill(queue, jobs)
-            figures |= await _together(url, queue, count, jobs, done)
+            # So many that each process takes many turns, and that its start matters little.
+            share = jobs * max(1, count // 2)
+            done += share
+            await support.fill(queue, share)
+            figures |= await _together(url, queue, count, share, done)
             if count > 1:
                 rate = figures[f"jobs_{count}_processes_per_s"]
                 figures[f"total_{count}_of_1"] = rate / figures["jobs_per_s"]
@@ -58,7 +60,11 @@ async def _alone(url: str, jobs: int) -> float:
 
 
 async def _together(url: str, queue: JobQueueService, count: int, jobs: int, done: int) -> Figures:
-    """*count* processes that begin at once; a worker's share is of what all have done."""
+    """*count* processes that begin at once.
+
+    A worker's share is of what was done since all had begun: each registers first, one after the
+    other, and who comes first would seem to be favoured.
+    """
     counted: Any = support.processes.Array("q", count, lock=False)
     begin, end = (support.processes.Barrier(count + 1) for _ in range(2))
     workers = [
@@ -69,7 +75,10 @@ async def _together(url: str, queue: JobQueueService, count: int, jobs: int, don
         worker.start()
     await asyncio.to_thread(begin.wait)
     started = time.perf_counter()
-    while sum(counted) < jobs:
+    before = [0] * count
+    while (ended := sum(counted)) < jobs:
+        if not all(before) and ended < jobs / 2:
+            before = list(counted)
         await asyncio.sleep(0.001)
     await support.completed(queue, done)
     rate = jobs / (time.perf_counter() - started)
@@ -79,7 +88,8 @@ async def _together(url: str, queue: JobQueueService, count: int, jobs: int, don
     name = "jobs_per_s" if count == 1 else f"jobs_{count}_processes_per_s"
     if count == 1:
         return {name: rate}
-    return {name: rate, f"slowest_of_fastest_{count}": min(counted) / max(counted)}
+    shares = [all_told - early for all_told, early in zip(counted, before, strict=True)]
+    return {name: rate, f"slowest_of_fastest_{count}": min(shares) / max(shares)}
 
 
 def _work(url: str, counted: Any, at: int, begin: Barrier, end: Barrier) -> None:

@@ -12,6 +12,7 @@ def measured(ended: int, seconds: float, *, held: int = 0) -> tuple[Pace, int]:
     """A pace that has seen so many ends in so many seconds, and what it then claims ahead."""
     pace = Pace()
     pace.ahead(100.0, 0, busy=True)
+    pace.fed(100.0)
     for _ in range(ended):
         pace.ended()
     return pace, pace.ahead(100.0 + seconds, held, busy=True)
@@ -35,10 +36,34 @@ def test_a_single_job_is_claimed_ahead_whole() -> None:
     assert measured(130, 0.5)[1] == 1
 
 
-def test_no_more_than_a_thousand_are_claimed_ahead() -> None:
+def test_no_more_than_four_hundred_are_claimed_ahead() -> None:
     """However fast they end."""
     assert measured(2_000, 0.001, held=AHEAD_MOST - 3)[1] == 3
-    assert measured(2_000, 0.001)[1] == AHEAD_MOST / 2 == 500
+    assert measured(2_000, 0.001)[1] == AHEAD_MOST / 2 == 200
+
+
+def test_waiting_for_the_store_does_not_lower_the_rate() -> None:
+    """1,500 ended in half a second, then nothing was here: so many could end, however long that took."""
+    pace = Pace()
+    pace.ahead(100.0, 0, busy=True)
+    pace.fed(101.0)
+    for _ in range(1_500):
+        pace.ended()
+    pace.starved(101.5)
+
+    assert pace.ahead(109.0, 0, busy=True) == 6
+
+
+def test_waiting_is_left_out_on_both_sides_of_a_look() -> None:
+    """What a worker waits before it asks and until the answer comes is no time in which it works."""
+    pace, _ = measured(1_500, 0.5)
+    pace.starved(100.5)
+    pace.ahead(101.0, 0, busy=True)
+    pace.fed(107.0)
+    for _ in range(3_000):
+        pace.ended()
+
+    assert pace.ahead(108.0, 0, busy=True) == 6
 
 
 def test_an_idle_while_does_not_lower_the_rate_and_a_busy_one_does() -> None:

@@ -9,9 +9,12 @@ AHEAD_MOST_S = 0.020
 """So much at most: a newer job of higher priority waits for it."""
 BEGUN_WITHIN_S = 0.020
 """What was claimed ahead has at least so long to find a slot."""
-AHEAD_MOST = 1_000
+AHEAD_MOST = 400
+"""Jobs at most: a turn at the store must not last long, for others wait for theirs."""
 _NEW_SHARE = 1 / 4
 """Of the newest measurement in the rate."""
+_MEASURED_S = 0.001
+"""Few jobs that end sooner say nothing of what many would take."""
 _ROUND_TRIPS = 2.2
 """So many exchanges' worth is at hand: the slots work on one half while the next is fetched.
 
@@ -32,10 +35,26 @@ class Pace:
         self._since = 0.0
         self._rate = 0.0
         self._round_trip = 0.0
+        self._starved_since: float | None = 0.0
+
+    def starved(self, now: float) -> None:
+        """Everything that was here has ended; the next exchange may bring more."""
+        self._starved_since = now
+
+    def fed(self, now: float) -> None:
+        """There is something to do. What the time before would say is how long exchanges take."""
+        if self._starved_since is not None:
+            self._since += now - max(self._starved_since, self._since)
+            self._starved_since = None
 
     def exchanged(self, seconds: float) -> None:
         """How long an exchange took."""
         self._round_trip += (seconds - self._round_trip) / 8
+
+    @property
+    def patience_s(self) -> float:
+        """How long work at hand may hold up an exchange, which then tells and takes the more."""
+        return self._round_trip / 4
 
     @property
     def ahead_s(self) -> float:
@@ -60,12 +79,13 @@ class Pace:
         Args:
             now: seconds, on the same clock each time.
             held: so many wait here.
-            busy: all slots were taken since the last call.
+            busy: there were more jobs than slots since the last call.
         """
-        elapsed = now - self._since
+        until = now if self._starved_since is None else self._starved_since
+        elapsed = until - self._since
         if self._ended and elapsed > 0:
-            measured = self._ended / elapsed
-            # While slots stood empty the rate shows what came in, not what could be done.
+            measured = self._ended / max(elapsed, _MEASURED_S)
+            # While jobs were few the rate shows what came in, not what could be done.
             if busy and self._rate:
                 self._rate += (measured - self._rate) * _NEW_SHARE
             else:

@@ -276,6 +276,7 @@ class Worker:
         while not self._ending.is_set():
             if not await self._clock.wait(self._wake, self._patience()):
                 self._look = self._ask = True
+            await self._work_off()
             self._wake.clear()
             self._in_flight = True
             try:
@@ -292,6 +293,18 @@ class Worker:
                 self._wake.set()
             else:
                 await self._end_round()
+
+    async def _work_off(self) -> None:
+        """Let handlers that return at once do what is at hand, if an exchange takes far longer.
+
+        What it tells and takes is settled when it begins, and beside other processes it waits long
+        for its turn: of those the one that asked with half of its work done would take the less.
+        """
+        until = self._clock.monotonic() + self._pace.patience_s
+        while (  # noqa: ASYNC110  # there is nothing to wait for: the slots need turns
+            self._ahead and not self._slots.running and self._clock.monotonic() < until
+        ):
+            await asyncio.sleep(0)
 
     async def _end_round(self) -> None:
         self._in_flight = False
@@ -399,7 +412,9 @@ class Worker:
         free = self._free()
         reserve = 0
         if self._concurrency > 1:
-            reserve = self._pace.ahead(self._loop.time(), len(self._ahead), busy=free == 0)
+            # While the store has more, slots that stand empty wait for an exchange.
+            busy = free == 0 or self._more
+            reserve = self._pace.ahead(self._clock.monotonic(), len(self._ahead), busy=busy)
             if self._news and self._ahead:
                 # What is new may go before what was claimed ahead.
                 reserve = max(1, reserve)
@@ -431,7 +446,9 @@ class Worker:
         """Put what has been claimed in its place among what waits here."""
         if not claimed:
             return
-        until = self._clock.monotonic() + self._pace.ahead_longest_s
+        now = self._clock.monotonic()
+        self._pace.fed(now)
+        until = now + self._pace.ahead_longest_s
         new = [
             _Ahead(
                 rank_of(record.priority, record.ready_at, self._aging),
@@ -503,6 +520,8 @@ class Worker:
             # now that nothing of it runs any more may it be given back.
             self._unsure = True
         self._pace.ended()
+        if not self._ahead and not self._slots.running:
+            self._pace.starved(self._clock.monotonic())
         if self._more or attempt.handler.max_concurrency or attempt.claimed.record.suspect:
             self._look = True
         self._wake.set()
