@@ -11,7 +11,7 @@ import msgspec
 import pytest
 from tests.cli.support import Jobs, Run
 
-from durably.domain.job import Job
+from durably.domain.job import AttemptError, Job
 
 Asked = list[tuple[str, str, dict[str, str], bytes]]
 Answer = tuple[int, Any]
@@ -65,6 +65,9 @@ def problem(status: int, code: str, detail: str) -> Answer:
     return status, {"status": status, "code": code, "detail": detail, "requestId": "req-7"}
 
 
+_ERROR_NAMES = (AttemptError.__struct_encode_fields__, AttemptError.__struct_fields__)
+
+
 def test_a_job_looks_the_same_from_a_server_and_from_its_store(
     run: Run, jobs: Jobs, server: FakeServer
 ) -> None:
@@ -76,6 +79,10 @@ def test_a_job_looks_the_same_from_a_server_and_from_its_store(
         name: job[field]
         for name, field in zip(Job.__struct_encode_fields__, Job.__struct_fields__, strict=True)
     }
+    camel["errors"] = [
+        {name: error[field] for name, field in zip(*_ERROR_NAMES, strict=True)}
+        for error in camel["errors"]
+    ]
     server.answers = lambda *_: (200, {**camel, "scheduled": scheduled})
 
     shown = run("jobs", "show", jobs["broken"], "--json", "--url", server.url + "/")

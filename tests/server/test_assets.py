@@ -85,6 +85,6 @@ async def test_the_built_dashboard_is_small_and_its_page_names_its_own_files_onl
     assert sum(sizes) <= BYTES_MOST
     async with running(tokens=TOKENS, started=False) as api:
         assert (await api.get("/")).status == 200
-        for name in named:
+        for name in (name for name in named if not name.startswith("data:")):
             answer = await api.get("/" + name.lstrip("./"))
             assert answer.status == 200, name

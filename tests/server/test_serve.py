@@ -324,8 +324,8 @@ async def test_the_first_run_prints_a_link_that_signs_in_once(folder: Path) -> N
     async with Server(folder=folder, DURABLY_TOKENS=f"admin:{token}") as server:
         line = await server.hears("dashboard at")
         code = line.partition("#/sign-in?code=")[2].split(" ")[0]
-        assert (await server.post("/api/session", {"code": code}))["role"] == "admin"
-        with pytest.raises(AssertionError, match="link has been used"):
-            await server.post("/api/session", {"code": code})
+        assert (await server.post("/api/session", {"token": code}))["role"] == "admin"
+        with pytest.raises(AssertionError, match="a link signs in once"):
+            await server.post("/api/session", {"token": code})
     async with Server(folder=folder, DURABLY_TOKENS=f"admin:{token}") as server:
         assert "code=" not in await server.hears("dashboard at")

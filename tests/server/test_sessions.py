@@ -169,22 +169,23 @@ async def test_who_is_not_signed_in_is_told_so() -> None:
         (await api.get("/api/session")).problem(401, "unauthorized")
         for body in (
             {"token": "unknown-token-0123456"},
-            {"code": "unknown-code"},
-            {"code": "ünknown"},
+            {"token": "ünknown"},
+            {"token": ""},
         ):
             answer = await api.post("/api/session", body)
             answer.problem(401, "unauthorized")
             assert "nknown-" not in answer.json["detail"]
-        for body in ({}, {"token": OPERATOR, "code": "x"}):
-            (await api.post("/api/session", body)).problem(400, "validation_failed")
+        wrong: tuple[dict[str, object], ...] = ({}, {"token": OPERATOR, "code": "x"}, {"token": 3})
+        for refused in wrong:
+            (await api.post("/api/session", refused)).problem(400, "validation_failed")
 
 
 async def test_the_link_signs_a_browser_in_once() -> None:
     """As the token with the highest role."""
     async with running(tokens=TOKENS, started=False) as api:
         code = api.service.sessions.invite()
-        assert (await api.post("/api/session", {"code": code})).json["role"] == "admin"
-        (await api.post("/api/session", {"code": code})).problem(401, "unauthorized")
+        assert (await api.post("/api/session", {"token": code})).json["role"] == "admin"
+        (await api.post("/api/session", {"token": code})).problem(401, "unauthorized")
 
 
 async def test_signing_out_makes_the_browser_forget() -> None:

@@ -6,6 +6,7 @@ logged under the request id and answered in general words.
 
 import logging
 import math
+import re
 from collections.abc import Mapping
 from http import HTTPStatus
 from typing import Annotated, Any
@@ -43,6 +44,7 @@ PROVIDER_RETRY_S = 5
 PROVIDER_REFUSES_S = 60
 """The same when it refuses our key, or there is none: somebody has to see to that."""
 _log = logging.getLogger("durably.server")
+_MISSING = re.compile(r"Missing required \w+ parameter '([^']+)'")
 _CODES = {
     400: "bad_request",
     401: "unauthorized",
@@ -204,6 +206,8 @@ def _of_litestar(error: HTTPException) -> ApiError:
     """What Litestar itself refuses: unknown routes, methods, parameters that do not fit."""
     if error.status_code == 400 and isinstance(error.extra, list):
         return invalid(*map(_parameter_fault, error.extra))
+    if error.status_code == 400 and (missing := _MISSING.match(error.detail)):
+        return invalid(Fault(field=missing[1], message="is required"))
     details = {404: "there is no such route", 405: "this route does not have that method"}
     detail = details.get(error.status_code, error.detail)
     return ApiError(error.status_code, _CODES[error.status_code], detail, headers=error.headers)

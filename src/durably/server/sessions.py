@@ -88,7 +88,9 @@ class Sessions:
     def accept(self, code: str) -> Principal | None:
         """Who is signed in by *code*, which is used up by that; None when it is not good."""
         expected, late = self._code, self._clock.monotonic() >= self._code_until
-        if expected is None or not hmac.compare_digest(code.encode(), expected.encode()):
+        if expected is None or not hmac.compare_digest(
+            code.encode(errors="replace"), expected.encode()
+        ):
             return None
         self._code = None
         return None if late else self._tokens.strongest()

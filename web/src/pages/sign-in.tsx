@@ -16,15 +16,15 @@ export function SignInPage() {
   const [busy, setBusy] = useState<"token" | "code" | null>(null);
   const code = route.value.path === "/sign-in" ? route.value.query.code : undefined;
 
-  async function signIn(body: { token: string } | { code: string }): Promise<void> {
-    setBusy("code" in body ? "code" : "token");
+  async function signIn(token: string, by: "token" | "code"): Promise<void> {
+    setBusy(by);
     setError(null);
     try {
-      const signedIn = await post<Session>("/api/session", body);
+      const signedIn = await post<Session>("/api/session", { token });
       if (route.value.path === "/sign-in") replace("/");
       session.value = signedIn;
     } catch (problem) {
-      setError(explain(problem, "code" in body));
+      setError(explain(problem, by === "code"));
       setBusy(null);
     }
   }
@@ -37,7 +37,7 @@ export function SignInPage() {
     if (code === undefined) return;
     // It is worth a sign-in until it is used, so it stays neither in the address nor in the history.
     replace("/sign-in");
-    void signIn({ code });
+    void signIn(code, "code");
   }, [code]);
 
   return (
@@ -46,7 +46,7 @@ export function SignInPage() {
         class="sign-in"
         onSubmit={(event) => {
           event.preventDefault();
-          void signIn({ token: token.trim() });
+          void signIn(token.trim(), "token");
         }}
       >
         <Logo />

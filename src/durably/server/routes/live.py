@@ -6,10 +6,8 @@ from litestar import Request, get
 from litestar.params import QueryParameter
 from litestar.types import ASGIApp, Receive, Scope, Send
 
-from durably.instances import Fault
 from durably.server.answers import problems
 from durably.server.auth import Role, require
-from durably.server.errors import invalid
 from durably.server.live import too_many_topics
 from durably.server.parameters import no_other_query
 from durably.server.routes.events import STREAM_PATIENCE_S, STREAM_RESPONSE, LastEventId
@@ -29,25 +27,21 @@ _MOST = 8
 async def live(
     request: Request[Any, Any, Any],
     topic: Annotated[
-        list[str] | None,
+        list[str],
         QueryParameter(
             min_items=1,
             max_items=_MOST,
             description="shell, overview, history?range=, jobs?status=…, job/<id>, instances,"
             " instance/<id>, webhooks, queues, audit; each is the event's name.",
         ),
-    ] = None,
+    ],
     last_event_id: LastEventId = None,
 ) -> ASGIApp:
     """The state of each topic at once, then whenever it changes; `beat` while nothing does."""
     no_other_query(request, "topic")
     service = service_of(request)
     principal = request.scope["state"]["principal"]
-    if topic is None:
-        raise invalid(Fault(field="topic", message="is required, such as overview"))
-    if len(set(topic)) != len(topic):
-        raise invalid(Fault(field="topic", message="names a topic twice"))
-    rendered = [(name, render_of(service, principal, name)) for name in topic]
+    rendered = [(name, render_of(service, principal, name)) for name in dict.fromkeys(topic)]
     if service.feed.is_full:
         raise too_many_topics()
     chunks = service.feed.follow(rendered, last_event_id)

@@ -1,6 +1,5 @@
 """Jobs by more than their status: search, and change all that match."""
 
-from datetime import datetime
 from typing import Annotated, Any
 
 import msgspec
@@ -10,19 +9,19 @@ from msgspec import Meta
 
 from durably import JobStatus
 from durably.domain.bulk import BulkAction
-from durably.instances import Fault
 from durably.server import bulk
 from durably.server.answers import answer, problems
 from durably.server.auth import Role, require
-from durably.server.errors import invalid
 from durably.server.parameters import no_other_query
 from durably.server.schemas import NO_NUL
 from durably.server.service import origin_of, service_of
 from durably.server.validation import decode_object, fitted
-from durably.server.views.jobs import JobList, JobQuery, job_list
+from durably.server.views.jobs import JobList, JobQuery, job_list, job_query
 
 _LARGEST_CURSOR = 2**63 - 1
-_Cursor = Annotated[str, Meta(pattern=r"^[0-9]{1,19}$", description="Of the page before.")]
+_A_TIME = {"format": "date-time"}
+_PLACE = r"^[1-9][0-9]{0,18}$"
+_Cursor = Annotated[str, Meta(pattern=_PLACE, description="Of the page before.")]
 _EXAMPLE = {"action": "retry", "filter": {"status": "failed", "type": "send_mail"}, "dryRun": True}
 
 
@@ -71,28 +70,22 @@ async def search_jobs(
         ),
     ] = None,
     since: Annotated[
-        datetime | None, QueryParameter(description="Added at this time or after it.")
+        str | None,
+        QueryParameter(description="Added at this time or after it.", schema_extra=_A_TIME),
     ] = None,
-    until: Annotated[datetime | None, QueryParameter(description="Added before this time.")] = None,
+    until: Annotated[
+        str | None, QueryParameter(description="Added before this time.", schema_extra=_A_TIME)
+    ] = None,
     limit: Annotated[int, QueryParameter(ge=1, le=1000)] = 100,
     after: Annotated[
         str | None,
-        QueryParameter(
-            pattern=r"^[0-9]{1,19}$", description="Go on after: nextCursor of the page before."
-        ),
+        QueryParameter(pattern=_PLACE, description="Go on after: nextCursor of the page before."),
     ] = None,
 ) -> Response[JobList]:
     """Newest first. A page looks at 20,000 jobs at most: it may be short and yet have a nextCursor."""
-    names = (*JobQuery.__struct_fields__, "limit", "after")
-    no_other_query(request, *names)
-    for name, moment in (("since", since), ("until", until)):
-        if moment is not None and moment.tzinfo is None:
-            raise invalid(
-                Fault(field=name, message="needs an offset, such as 2026-01-01T00:00:00Z")
-            )
-    where = JobQuery(
-        status=status, type=type, queue=queue, tag=tag, text=text, since=since, until=until
-    )
+    given = {"status": status, "type": type, "queue": queue, "tag": tag, "text": text}
+    no_other_query(request, *given, "since", "until", "limit", "after")
+    where = job_query({**given, "since": since, "until": until})
     page = await job_list(service_of(request), where, limit=limit, after=_number(after))
     return answer(page)
 

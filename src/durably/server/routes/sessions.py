@@ -4,13 +4,12 @@ from typing import Annotated, Any
 
 import msgspec
 from litestar import Request, Response, delete, get, post
+from litestar.openapi.datastructures import ResponseSpec
 from msgspec import Meta
 
 import durably
-from durably.instances import Fault
 from durably.server.answers import answer, problems
 from durably.server.auth import Principal
-from durably.server.errors import invalid
 from durably.server.gate import NO_TOKEN, check_same_origin, unauthorized
 from durably.server.service import Service, service_of
 from durably.server.sessions import SESSION_S
@@ -18,13 +17,15 @@ from durably.server.validation import decode_object, fitted
 
 
 class SignIn(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """One of both."""
+    """Who asks to be signed in."""
 
-    token: Annotated[str, Meta(max_length=512, description="One of DURABLY_TOKENS.")] | None = None
-    code: (
-        Annotated[str, Meta(max_length=100, description="Of the link that the first run prints.")]
-        | None
-    ) = None
+    token: Annotated[
+        str,
+        Meta(
+            max_length=512,
+            description="One of DURABLY_TOKENS, or the code of the link that the first run prints.",
+        ),
+    ]
 
 
 class Session(msgspec.Struct, frozen=True, kw_only=True):
@@ -62,21 +63,13 @@ async def sign_in(request: Request[Any, Any, Any]) -> Response[Session]:
     """Sets a cookie that no script can read and no other site can use; good for 12 hours."""
     service = service_of(request)
     body = fitted(decode_object(await request.body()), SignIn)
-    if (body.token is None) == (body.code is None):
-        raise invalid(Fault(field="token", message="give token or code"))
     if not service.tokens:
         return answer(_session(service, request.scope["state"]["principal"]))
     if (origin := request.headers.get("origin")) is not None:
         check_same_origin(origin, request.headers.get("host", ""))
-    if body.token is not None:
-        principal = service.tokens.find(body.token)
-    else:
-        principal = service.sessions.accept(body.code or "")
+    principal = service.tokens.find(body.token) or service.sessions.accept(body.token)
     if principal is None:
-        given = (
-            "token is unknown" if body.token is not None else "link has been used, or is too old"
-        )
-        raise unauthorized(f"the {given}")
+        raise unauthorized("the token is unknown; a link signs in once, for 15 minutes")
     cookie = _cookie(request, service.sessions.begin(principal), SESSION_S)
     return answer(_session(service, principal), headers={"Set-Cookie": cookie})
 
@@ -85,7 +78,7 @@ async def sign_in(request: Request[Any, Any, Any]) -> Response[Session]:
     "/api/session",
     status_code=204,
     summary="Sign out",
-    responses=problems(),
+    responses={204: ResponseSpec(None, description="Signed out."), **problems()},
 )
 async def sign_out(request: Request[Any, Any, Any]) -> Response[None]:
     """The browser forgets the session."""

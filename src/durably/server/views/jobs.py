@@ -1,7 +1,7 @@
 """Lists of jobs, and one job with all that is known of it."""
 
-from collections.abc import Collection
-from datetime import datetime
+from collections.abc import Collection, Mapping
+from datetime import UTC, datetime
 from typing import Annotated, Any
 
 import msgspec
@@ -9,6 +9,8 @@ from msgspec import Meta
 
 from durably import Job, JobNotFoundError, JobStatus, Progress
 from durably.engine.searching import JobFilter, search_of
+from durably.instances import Fault
+from durably.server.errors import invalid, lowered
 from durably.server.schemas import NO_NUL, JobView, Name, QueueName, Tag
 from durably.server.service import Service
 from durably.store import StoreStats
@@ -16,6 +18,7 @@ from durably.store import StoreStats
 PREVIEW_MOST = 160
 _ERROR_MOST = 240
 _RELATED_MOST = 100
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 class JobQuery(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -43,8 +46,8 @@ class JobQuery(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
             queue=self.queue,
             tag=self.tag,
             text=self.text,
-            since=self.since,
-            until=self.until,
+            since=_countable(self.since),
+            until=_countable(self.until),
         )
 
     def count(self, figures: StoreStats, statuses: Collection[JobStatus] | None = None) -> int:
@@ -53,6 +56,24 @@ class JobQuery(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         return sum(
             one.count for one in figures.counts if search.covers(one.queue, one.type, one.state)
         )
+
+
+def job_query(given: Mapping[str, object]) -> JobQuery:
+    """What the parameters of a query describe; None is not given.
+
+    Raises:
+        ApiError: 400, one does not fit.
+    """
+    try:
+        return msgspec.convert({k: v for k, v in given.items() if v is not None}, JobQuery)
+    except msgspec.ValidationError as error:
+        place = str(error).partition(" - at `$.")[2].rstrip("`")
+        raise invalid(Fault(field=place, message=lowered(str(error)))) from None
+
+
+def _countable(moment: datetime | None) -> datetime | None:
+    """*moment*, or the first one that a store could know: no job was added before."""
+    return None if moment is None else max(moment, _EPOCH)
 
 
 class JobRow(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):

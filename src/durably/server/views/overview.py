@@ -199,7 +199,7 @@ def _warnings(seen: _Seen) -> Iterator[Warning]:
     if waiting and not any(worker.alive for worker in seen.workers):
         yield Warning(
             kind="noWorker",
-            text=f"No live worker: {_jobs(sum(row.ready for row in waiting))} wait",
+            text=f"No live worker: {_waits(sum(row.ready for row in waiting))}",
             link=_jobs_link(status="pending"),
         )
     else:
@@ -207,7 +207,7 @@ def _warnings(seen: _Seen) -> Iterator[Warning]:
     for queue in sorted(seen.paused):
         ready = sum(row.ready for row in waiting if row.queue == queue)
         if ready:
-            text = f"Queue {queue} is paused: {_jobs(ready)} wait"
+            text = f"Queue {queue} is paused: {_waits(ready)}"
             yield Warning(kind="paused", text=text, link="#/queues")
     dead = [worker for worker in seen.workers if not worker.alive]
     for worker in dead:
@@ -227,7 +227,7 @@ def _unhandled(waiting: Sequence[DepthRow]) -> Iterator[Warning]:
         if not row.handled:
             yield Warning(
                 kind="unhandled",
-                text=f"No live worker runs {row.type} of queue {row.queue}: {_jobs(row.ready)} wait",
+                text=f"No live worker runs {row.type} of queue {row.queue}: {_waits(row.ready)}",
                 link=_jobs_link(queue=row.queue, status="pending", type=row.type),
             )
 
@@ -255,8 +255,8 @@ def _failing(stats: QueueStats, attempts: int) -> Iterator[Warning]:
         )
 
 
-def _jobs(count: int) -> str:
-    return f"{count:,} job" if count == 1 else f"{count:,} jobs"
+def _waits(count: int) -> str:
+    return "1 job waits" if count == 1 else f"{count:,} jobs wait"
 
 
 def _jobs_link(**query: str) -> str:

@@ -17,7 +17,7 @@ from durably.server.live import Render
 from durably.server.schemas import AuditPage
 from durably.server.service import Service
 from durably.server.views.instances import instance_detail, instance_page, webhooks
-from durably.server.views.jobs import JobQuery, job_detail, job_list
+from durably.server.views.jobs import job_detail, job_list, job_query
 from durably.server.views.overview import overview, shell
 from durably.server.views.queues import queues
 
@@ -44,18 +44,7 @@ def render_of(service: Service, principal: Principal, topic: str) -> Render:
     if principal.role < role:
         told = f"the topic {name} needs the role {role.name.lower()}"
         raise ApiError(403, "forbidden", told)
-    pairs = parse_qsl(query, keep_blank_values=True)
-    return make(service, unquote(argument), dict(pairs))
-
-
-def job_filter(query: Query) -> JobQuery:
-    """The filter that a query describes; what is empty is not given. ApiError."""
-    given = {name: value for name, value in query.items() if value}
-    try:
-        return msgspec.convert(given, JobQuery, strict=False)
-    except msgspec.ValidationError as error:
-        message, _, place = str(error).partition(" - at `$.")
-        raise invalid(Fault(field=place.rstrip("`"), message=message)) from None
+    return make(service, unquote(argument), dict(parse_qsl(query)))
 
 
 # Each gives what renders the topic; what does not fit is refused when it is asked for, not later.
@@ -66,7 +55,7 @@ def _plain(show: Callable[[Service], Awaitable[Any]]) -> Make:
 
 
 def _jobs(service: Service, _: str, query: Query) -> Render:
-    where = job_filter(query)
+    where = job_query(query)
     return lambda: job_list(service, where, limit=PAGE)
 
 
