@@ -26,11 +26,11 @@ $(WEB_STAMP): $(WEB_SOURCES)
 
 setup: $(STAMP) $(WEB_STAMP) ## make the virtual environment from requirements.lock, build the dashboard
 
-services: ## install what the tests start: PostgreSQL, PgBouncer, curl, jq (Debian, as root; else they are skipped)
-	@command -v jq >/dev/null && command -v curl >/dev/null && command -v pgbouncer >/dev/null && ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 \
+services: ## install what the tests start: PostgreSQL, PgBouncer, Chromium, curl, jq (Debian, as root; else skipped)
+	@command -v jq >/dev/null && command -v curl >/dev/null && command -v pgbouncer >/dev/null && command -v chromium >/dev/null && ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 \
 	|| if command -v apt-get >/dev/null && [ "$$(id -u)" = 0 ]; then \
-	  apt-get update -qq && apt-get install -y -qq --no-install-recommends postgresql pgbouncer curl jq >/dev/null; \
-	else echo "PostgreSQL, PgBouncer, curl or jq are missing: their tests are skipped"; fi
+	  apt-get update -qq && apt-get install -y -qq --no-install-recommends postgresql pgbouncer chromium curl jq >/dev/null; \
+	else echo "PostgreSQL, PgBouncer, Chromium, curl or jq are missing: their tests are skipped"; fi
 
 fmt: setup ## format and sort imports
 	$(BIN)/ruff check --fix-only --quiet .

@@ -115,10 +115,14 @@ async def test_the_last_minutes_are_shown_as_workers_report_them() -> None:
     clock = VirtualClock()
     async with Figures(clock) as queue:
         history = History(queue, clock)
-        queue.ran(3, ago_s=20)
+        queue.counts = (Counted("q", "a", 1, 7),)
+        queue.ran(3)
+        await history.look()
+        await clock.advance(20)
         view = await history.view(Range.LIVE)
         assert (view.step, view.at[-1] - view.at[0]) == (10, 280)
         assert sum(view.finished) == 3
+        assert (view.ready[0], view.ready[-1]) == (None, 7)
 
 
 async def test_old_minutes_are_removed_and_hours_stay() -> None:

@@ -153,11 +153,11 @@ async def test_the_queues_page_shows_pauses_workers_and_limits() -> None:
 async def test_a_list_of_jobs_is_newest_first_with_its_total() -> None:
     """And each row has the beginning of its payload as text."""
     async with running(started=False) as api:
-        for number in range(60):
+        for number in range(110):
             await api.job("a", payload={"text": NASTY, "number": number})
         told = await shown(api, "jobs")
-        assert (told["total"], len(told["jobs"])) == (60, 50)
-        assert '"number":59' in told["jobs"][0]["preview"]
+        assert (told["total"], len(told["jobs"])) == (110, 100)
+        assert '"number":109' in told["jobs"][0]["preview"]
         assert NASTY in told["jobs"][0]["preview"]
         more = await api.get(f"/api/jobs/search?after={told['nextCursor']}")
         assert [row["preview"][-4:] for row in more.json["jobs"]][-1] == '":0}'

@@ -114,7 +114,7 @@ export interface Overview {
   workers: WorkerRow[];
 }
 
-export type Range = "hour" | "day" | "week";
+export type Range = "live" | "hour" | "day" | "week";
 
 export interface History {
   range: Range;

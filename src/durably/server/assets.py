@@ -17,9 +17,9 @@ from durably.server.errors import ApiError, not_found
 BUILT = Path(__file__).parent / "dashboard"
 _PAGE = "index.html"
 _KINDS = {
-    ".html": "text/html; charset=utf-8",
-    ".js": "text/javascript; charset=utf-8",
-    ".css": "text/css; charset=utf-8",
+    ".html": "text/html",
+    ".js": "text/javascript",
+    ".css": "text/css",
     ".svg": "image/svg+xml",
 }
 _POLICY = (

@@ -61,6 +61,20 @@ class Depth(msgspec.Struct, frozen=True, array_like=True):
     scheduled: int
     processing: int
 
+    @property
+    def backlog(self) -> int:
+        """Those that are not final."""
+        return self.ready + self.scheduled + self.processing
+
+
+class _Look(NamedTuple):
+    """What one look found."""
+
+    at: float
+    """Monotonic seconds."""
+    wall_s: int
+    depth: Depth
+
 
 class Point(msgspec.Struct, frozen=True, array_like=True):
     """What happened within a time."""
@@ -111,15 +125,14 @@ class History:
         self._clock = clock
         self._written_to = 0
         """The minute after the last that is known to be written."""
-        self._looks = deque[tuple[float, int]](maxlen=int(ACTIVITY_KEPT_S / LOOK_INTERVAL_S) + 1)
-        """When, and how many jobs were not final."""
+        self._looks = deque[_Look](maxlen=int(ACTIVITY_KEPT_S / LOOK_INTERVAL_S) + 1)
         self._told: dict[Range, tuple[int, HistoryView]] = {}
 
     async def look(self) -> None:
         """Write the minutes that have come to an end."""
         figures = await self._queue.get_figures()
-        self._looks.append((self._clock.monotonic(), backlog(figures)))
         now_s = self._now_s()
+        self._looks.append(_Look(self._clock.monotonic(), now_s, _depth(figures)))
         last = (now_s - _SETTLED_S) // _MINUTE
         for minute in range(max(self._written_to, last - _LATEST_LOST), last):
             depth = _depth(figures) if minute == last - 1 else None
@@ -130,8 +143,9 @@ class History:
         """Jobs a second by which the backlog grows (or shrinks), over at most the last 300 s."""
         if len(self._looks) < 2:
             return 0.0
-        (then, before), (now, after) = self._looks[0], self._looks[-1]
-        return (after - before) / (now - then) if now > then else 0.0
+        first, last = self._looks[0], self._looks[-1]
+        took = last.at - first.at
+        return (last.depth.backlog - first.depth.backlog) / took if took > 0 else 0.0
 
     async def view(self, range: Range) -> HistoryView:
         """The points of a range, up to the last minute that is complete."""
@@ -139,7 +153,7 @@ class History:
         now_s = self._now_s()
         if range is Range.LIVE:
             figures = await self._queue.get_figures()
-            return _view(range, _live(figures, now_s))
+            return _view(range, _live(figures, now_s, self._looks))
         end = (now_s - _SETTLED_S) // _MINUTE * _MINUTE
         known = self._told.get(range)
         if known is None or known[0] != end or self._written_to * _MINUTE < end:
@@ -200,11 +214,6 @@ class History:
         return self._clock.now_us() // 1_000_000
 
 
-def backlog(figures: StoreStats) -> int:
-    """How many jobs are not final."""
-    return sum(counted.count for counted in figures.counts if counted.state <= State.RUNNING)
-
-
 def _depth(figures: StoreStats) -> Depth:
     by_state = dict.fromkeys(State, 0)
     for counted in figures.counts:
@@ -216,14 +225,15 @@ def _depth(figures: StoreStats) -> Depth:
     )
 
 
-def _live(figures: StoreStats, now_s: int) -> dict[int, Point]:
+def _live(figures: StoreStats, now_s: int, looks: Sequence[_Look]) -> dict[int, Point]:
     """The windows that workers have reported; the current one is not complete."""
     width = ACTIVITY_WINDOW_S
     end = now_s // width * width
-    return {
-        at: _point(figures.activity, at, width, None)
-        for at in range(end - ACTIVITY_KEPT_S + width, end, width)
-    }
+    points = {}
+    for at in range(end - ACTIVITY_KEPT_S + width, end, width):
+        near = [look.depth for look in looks if at - LOOK_INTERVAL_S < look.wall_s < at + width]
+        points[at] = _point(figures.activity, at, width, near[-1] if near else None)
+    return points
 
 
 def _point(activity: Iterable[Activity], at: int, seconds: int, depth: Depth | None) -> Point:

@@ -50,8 +50,8 @@ export function Attempts({ attempts: all }: { attempts: Attempt[] }) {
       {span > 0 && (
         <div class="lane lane-scale" aria-hidden="true">
           <div class="lane-track">
-            {ticks.map((tick) => (
-              <span key={tick.seconds} class={tick.at > 0.85 ? "tick tick-end" : "tick"} style={{ left: `${tick.at * 100}%` }}>
+            {ticks.map((tick, index) => (
+              <span key={tick.seconds} class={classOf(tick.at, index, ticks.length)} style={{ left: `${tick.at * 100}%` }}>
                 {duration(tick.seconds)}
               </span>
             ))}
@@ -70,6 +70,12 @@ export function Attempts({ attempts: all }: { attempts: Attempt[] }) {
       </ul>
     </div>
   );
+}
+
+/** The last one is written to the left of its line, and so is the one before it for phones to leave out. */
+function classOf(at: number, index: number, ticks: number): string {
+  if (at > 0.85) return "tick tick-end";
+  return index === ticks - 2 ? "tick tick-wide" : "tick";
 }
 
 function LaneRow({ lane }: { lane: Lane }) {

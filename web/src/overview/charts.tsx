@@ -8,13 +8,14 @@ import { useLive } from "../live.ts";
 import type { History, Range } from "../types.ts";
 
 const RANGES: { value: Range; label: string }[] = [
+  { value: "live", label: "5 min" },
   { value: "hour", label: "Hour" },
   { value: "day", label: "Day" },
   { value: "week", label: "Week" },
 ];
 
 export function Charts() {
-  const [range, setRange] = useState<Range>("hour");
+  const [range, setRange] = useState<Range>("live");
   const { data, problem } = useLive<History>(`history?range=${range}`).value;
   return (
     <Card title="History" hint="each point sums up its step" actions={<Segments label="Range" choices={RANGES} value={range} onChange={setRange} />}>

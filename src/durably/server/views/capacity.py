@@ -27,7 +27,7 @@ class Capacity(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     time_to_drain: float | None
     """Seconds until nothing waits, at this pace; None: never."""
     backlog: int
-    """Jobs that are ready."""
+    """Jobs that are ready and that some worker may take."""
 
 
 def capacity(
@@ -39,7 +39,7 @@ def capacity(
         figures: of the store.
         slots: of all live workers.
         held: jobs that they hold.
-        ready: jobs that wait.
+        ready: jobs that wait and may be taken.
         throughput: jobs a second that become final.
         growth: jobs a second by which the number of those that are not final changes.
     """

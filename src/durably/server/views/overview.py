@@ -130,7 +130,7 @@ async def overview(service: Service) -> Overview:
             seen.figures,
             slots=sum(worker.info.concurrency for worker in alive),
             held=sum(worker.held for worker in alive),
-            ready=counts["ready"],
+            ready=sum(row.ready for row in seen.depth if row.handled and not row.paused),
             throughput=seen.stats.throughput,
             growth=growth,
         ),

@@ -22,7 +22,7 @@ from durably.server.views.overview import overview, shell
 from durably.server.views.queues import queues
 
 LONGEST = 2_000
-PAGE = 50
+PAGE = 100
 _AUDIT_PAGE = 100
 
 _E = TypeVar("_E", bound=StrEnum)
