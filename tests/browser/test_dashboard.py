@@ -231,9 +231,12 @@ async def test_a_lost_connection_is_shown_and_mended(browser: Browser, folder: P
         opening = Screen.opened(browser, dashboard)
         screen = await opening.__aenter__()
         await screen.sign_in()
+        await dashboard.job("send_mail", {"to": "before@example.org"})
         await screen.open("/jobs", "Jobs")
+        await expect(screen.text("before@example.org")).to_be_visible()
         unchanged = await screen.stays_loaded()
     await expect(screen.text("Connection lost")).to_be_visible()
+    await expect(screen.text("before@example.org")).to_be_visible()
     await screen.shoot("connection-lost")
     await screen.is_accessible("a lost connection")
     async with serving(folder, "--port", port) as second:

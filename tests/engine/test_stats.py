@@ -1,6 +1,7 @@
 """get_stats: counts of every status, rates and percentiles (Q8)."""
 
 import asyncio
+import time
 from typing import Any
 
 import pytest
@@ -17,6 +18,7 @@ from durably import (
 )
 from durably.domain.clock import to_us
 from durably.store import Oldest, Store
+from durably.testing import until as eventually
 
 
 async def nothing(job: JobContext) -> None: ...
@@ -231,3 +233,27 @@ async def test_processing_counts_what_really_runs(url: str) -> None:
             await queue.wait(job.id, timeout=5)
 
     assert 1 <= most <= 3
+
+
+async def test_run_times_are_told_however_coarse_the_loops_own_time_is(
+    queue: JobQueueService, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """That of uvloop moves in whole milliseconds, and only between turns."""
+    loop = asyncio.get_running_loop()
+    monkeypatch.setattr(loop, "time", lambda: time.monotonic() // 0.05 * 0.05)
+
+    async def brief(job: JobContext) -> None:
+        ends_at = time.perf_counter() + 0.001
+        while time.perf_counter() < ends_at:
+            pass
+
+    queue.register_handler("brief", brief)
+    await queue.start_processing()
+    for job in [await queue.add_job("brief") for _ in range(20)]:
+        await queue.wait(job.id, timeout=10)
+
+    async def told() -> bool:
+        return (await queue.get_stats()).run_p50 > 0
+
+    await eventually(told)
+    assert 0.0009 <= (await queue.get_stats()).run_p50 <= 0.04

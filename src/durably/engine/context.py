@@ -246,14 +246,16 @@ class AttemptWrites:
     """What one attempt writes before its outcome, always under its lease."""
 
     __slots__ = (
-        *("lease", "started_at", "interrupted", "completed"),
+        *("lease", "interrupted", "completed", "_now", "_started_at"),
         *("_store", "_drafter", "_changes", "_steps", "_step_locks", "_unsettled", "_completing"),
     )
 
-    def __init__(self, store: Store, lease: Lease, drafter: Drafter, started_at: float) -> None:
+    def __init__(
+        self, store: Store, lease: Lease, drafter: Drafter, now: Callable[[], float]
+    ) -> None:
         self.lease = lease
-        self.started_at = started_at
-        """On the loop's clock."""
+        self._now = now
+        self._started_at = now()
         self.interrupted = False
         self.completed: Outcome | None = None
         """Set once `complete` has recorded the outcome."""
@@ -266,6 +268,10 @@ class AttemptWrites:
         self._unsettled: tuple[Outcome, Changes] | None = None
         """The outcome left to a transaction of the handler's, and the changes before it."""
         self._completing = False
+
+    def ran_s(self) -> float:
+        """Seconds since the attempt began."""
+        return self._now() - self._started_at
 
     @property
     def open_changes(self) -> Changeset:
@@ -364,13 +370,12 @@ class AttemptWrites:
         changes = self.open_changes
         before = changes.freeze()
         text = None if result is None else encode(result, what="result")
-        loop = asyncio.get_running_loop()
 
         def finish() -> Outcome:
             return Outcome(
                 self.lease,
                 OutcomeKind.COMPLETED,
-                loop.time() - self.started_at,
+                self.ran_s(),
                 result=text,
                 changes=changes.freeze(),
             )

@@ -54,6 +54,8 @@ class Surroundings(NamedTuple):
     threads: Threads
     random: Random
     loop: asyncio.AbstractEventLoop
+    now: Callable[[], float]
+    """Monotonic seconds. A loop's own time may stand still between two of its turns."""
     policy: Callable[[Handler], RetryPolicy]
     """What a failure of a handler means."""
     report: Callable[["Attempt", Outcome], None]
@@ -89,8 +91,7 @@ class Attempt:
         self.cancellable = handler.is_async
         """Whether the handler runs on the loop; a thread can only be asked."""
         self._around = around
-        started_at = around.loop.time()
-        self._writes = AttemptWrites(around.store, claimed.lease, around.drafter, started_at)
+        self._writes = AttemptWrites(around.store, claimed.lease, around.drafter, around.now)
         self._timer: asyncio.TimerHandle | None = None
         self._reported = False
 
@@ -107,8 +108,8 @@ class Attempt:
     def waits(self) -> None:
         """The handler has not returned at once: from now on its time limit is watched."""
         if self.handler.timeout is not None and self._timer is None:
-            ends = self._writes.started_at + self.handler.timeout
-            self._timer = self._around.loop.call_at(ends, self._overrun)
+            left = self.handler.timeout - self._writes.ran_s()
+            self._timer = self._around.loop.call_later(left, self._overrun)
         self._around.waits(self)
 
     async def run(self) -> None:
@@ -180,8 +181,7 @@ class Attempt:
             return self._writes.completed
         # A result that cannot be kept fails for good: to run again would repeat what was done.
         text = None if result is None else encode(result, what="result")
-        ran_s = self._around.loop.time() - self._writes.started_at
-        changes = self._writes.changed()
+        ran_s, changes = self._writes.ran_s(), self._writes.changed()
         return Outcome(
             self.lease, _COMPLETED, ran_s, result=text, changes=changes, untold=self.untold
         )
@@ -243,8 +243,7 @@ class Attempt:
         return self._writes.changed()
 
     def _outcome(self, kind: OutcomeKind, **fields: Any) -> Outcome:
-        ran_s = self._around.loop.time() - self._writes.started_at
-        return Outcome(self.lease, kind, ran_s, **fields)
+        return Outcome(self.lease, kind, self._writes.ran_s(), **fields)
 
 
 def _message(error: BaseException) -> str:

@@ -90,6 +90,7 @@ class Worker:
             threads=Threads(),
             random=random,
             loop=self._loop,
+            now=clock.monotonic,
             policy=handlers.policy,
             report=self._report,
             waits=self._waits,

@@ -131,8 +131,8 @@ class History:
     async def look(self) -> None:
         """Write the minutes that have come to an end."""
         figures = await self._queue.get_figures()
+        self._note(figures)
         now_s = self._now_s()
-        self._looks.append(_Look(self._clock.monotonic(), now_s, _depth(figures)))
         last = (now_s - _SETTLED_S) // _MINUTE
         for minute in range(max(self._written_to, last - _LATEST_LOST), last):
             depth = _depth(figures) if minute == last - 1 else None
@@ -153,6 +153,7 @@ class History:
         now_s = self._now_s()
         if range is Range.LIVE:
             figures = await self._queue.get_figures()
+            self._note(figures)
             return _view(range, _live(figures, now_s, self._looks))
         end = (now_s - _SETTLED_S) // _MINUTE * _MINUTE
         known = self._told.get(range)
@@ -173,6 +174,12 @@ class History:
                 for record in old:
                     changes.delete(kind, record.id)
                 await self._queue.commit(changes)
+
+    def _note(self, figures: StoreStats) -> None:
+        """Remember how many jobs there are, every 15 s."""
+        at = self._clock.monotonic()
+        if not self._looks or at - self._looks[-1].at >= LOOK_INTERVAL_S:
+            self._looks.append(_Look(at, self._now_s(), _depth(figures)))
 
     # Writing
 

@@ -235,9 +235,15 @@ def _row(service: Service, job: Job) -> JobRow:
             **same,
             "error": None if view.error is None else shortened(view.error, _ERROR_MOST),
             "due_at": view.next_retry_at or view.run_at,
-            "preview": shortened(msgspec.json.encode(view.payload).decode(), PREVIEW_MOST),
+            "preview": _preview(view.payload),
         }
     )
+
+
+def _preview(payload: Any) -> str:
+    if payload is None:
+        return ""
+    return shortened(msgspec.json.encode(payload).decode(), PREVIEW_MOST)
 
 
 def shortened(text: str, most: int) -> str:
