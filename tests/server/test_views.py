@@ -183,6 +183,23 @@ async def test_a_list_of_jobs_follows_its_filter() -> None:
         assert counted.json["total"] == 2
 
 
+async def test_a_jobs_id_finds_it_at_once() -> None:
+    """However old it is, unless the rest of the filter says no."""
+    async with running(started=False) as api:
+        job_id = await api.job("old")
+        changes = api.queue.changeset()
+        for _ in range(50):
+            changes.add_job("new", payload=job_id)
+        await api.queue.commit(changes)
+        found = (await api.get(f"/api/jobs/search?text={job_id}")).json
+        assert ([row["id"] for row in found["jobs"]], found["scanned"]) == ([job_id], 1)
+        others = (await api.get(f"/api/jobs/search?text={job_id}&type=new")).json
+        assert {row["type"] for row in others["jobs"]} == {"new"}
+        for query in ("status=failed", "tag=x", "until=2020-01-01T00:00:00Z"):
+            nothing = (await api.get(f"/api/jobs/search?text={job_id}&{query}")).json
+            assert nothing["jobs"] == [], query
+
+
 async def test_a_search_names_what_does_not_fit() -> None:
     """Unknown parameters, statuses, times without an offset, cursors."""
     async with running(started=False) as api:

@@ -37,6 +37,17 @@ class JobQuery(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         """Whether maintained counts say how many there are."""
         return not (self.tag or self.text or self.since or self.until)
 
+    def fits(self, job: Job) -> bool:
+        """Whether all but the text holds for *job*."""
+        return (
+            self.status in (None, job.status)
+            and self.type in (None, job.type)
+            and self.queue in (None, job.queue)
+            and (self.tag is None or self.tag in job.tags)
+            and (self.since is None or job.created_at >= self.since)
+            and (self.until is None or job.created_at < self.until)
+        )
+
     def conditions(self, statuses: Collection[JobStatus] | None = None) -> JobFilter:
         """What the queue is asked for; *statuses* instead of the query's own."""
         own = () if self.status is None else (self.status,)
@@ -154,6 +165,8 @@ async def job_list(
     service: Service, where: JobQuery, *, limit: int, after: int | None = None
 ) -> JobList:
     """A page of the jobs that match."""
+    if after is None and (job := await _named(service, where)) is not None:
+        return JobList(jobs=[_row(service, job)], total=None, scanned=1)
     found = await service.queue.search_jobs(limit=limit, after=after, **where.conditions())
     total = None
     if where.is_counted:
@@ -164,6 +177,12 @@ async def job_list(
         scanned=found.scanned,
         next_cursor=msgspec.UNSET if found.next is None else str(found.next),
     )
+
+
+async def _named(service: Service, where: JobQuery) -> Job | None:
+    """The job whose id is the text that is looked for: no search walks down to an old one in a page."""
+    job = None if where.text is None else await service.queue.get_job(where.text)
+    return job if job is not None and where.fits(job) else None
 
 
 async def job_detail(service: Service, job_id: str) -> JobDetail:
