@@ -41,12 +41,13 @@ async def measure(url: str, *, jobs: int, viewers: int, seconds: float) -> Figur
             first = await _look(port)
             looks = sorted([await _look(port) for _ in range(LOOKS)])
             idle = await _cpu_share(process.pid, seconds / 2)
-            watched = await _watched(port, process.pid, queue, viewers, seconds)
+            watched, told = await _watched(port, process.pid, queue, viewers, seconds)
             return {
                 "first_look_ms": first * 1000,
                 "look_p50_ms": statistics.median(looks) * 1000,
                 "unwatched_cpu_percent": idle * 100,
                 "watched_cpu_percent": watched * 100,
+                "told_per_viewer_per_s": told,
             }
         finally:
             process.terminate()
@@ -76,14 +77,17 @@ async def _follow(port: int) -> tuple[asyncio.StreamReader, asyncio.StreamWriter
 
 async def _watched(
     port: int, pid: int, queue: JobQueueService, viewers: int, seconds: float
-) -> float:
-    """The share of a core that the service needs while they watch."""
+) -> tuple[float, float]:
+    """The share of a core that the service needs while they watch, and how often each is told."""
     streams = [await _follow(port) for _ in range(viewers)]
-    tasks = [asyncio.ensure_future(_drain(reader)) for reader, _ in streams]
+    told = [0]
+    tasks = [asyncio.ensure_future(_drain(reader, told)) for reader, _ in streams]
     adding = asyncio.ensure_future(_add(queue))
     await asyncio.sleep(1.0)  # let each have its first state
     try:
-        return await _cpu_share(pid, seconds)
+        before = told[0]
+        share = await _cpu_share(pid, seconds)
+        return share, (told[0] - before) / seconds / viewers
     finally:
         for task in (*tasks, adding):
             task.cancel()
@@ -92,9 +96,9 @@ async def _watched(
             writer.close()
 
 
-async def _drain(reader: asyncio.StreamReader) -> None:
-    while await reader.read(65_536):
-        pass
+async def _drain(reader: asyncio.StreamReader, told: list[int]) -> None:
+    while line := await reader.readline():
+        told[0] += line.startswith(b"event: ")
 
 
 async def _add(queue: JobQueueService) -> None:

@@ -140,6 +140,7 @@ async def test_the_queues_page_shows_pauses_workers_and_limits() -> None:
         rows = {row["name"]: row for row in (await shown(api, "queues"))["queues"]}
         assert rows["empty"]["paused"]
         assert rows["empty"]["workers"] == 0
+        assert rows["empty"]["types"] == []
         default = rows["default"]
         assert (default["paused"], default["workers"], default["ready"]) == (False, 1, 1)
         types = {row["type"]: row for row in default["types"]}

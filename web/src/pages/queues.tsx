@@ -76,7 +76,7 @@ function QueueCard({ queue }: { queue: QueueRow }) {
         <Figure name="Failed" value={<Jobs queue={queue} status="failed" value={queue.failed} />} />
         <Figure name="Oldest ready" value={<Since at={queue.oldestReadyAt} none="none" />} />
       </dl>
-      <Table caption={`Types of jobs in the queue ${queue.name}`} narrow="tiles" even columns={columns(queue)} rows={queue.types} rowKey={(row) => row.type} />
+      {queue.types.length > 0 && <Table caption={`Types of jobs in the queue ${queue.name}`} narrow="tiles" even columns={columns(queue)} rows={queue.types} rowKey={(row) => row.type} />}
     </Card>
   );
 }

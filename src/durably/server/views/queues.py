@@ -69,7 +69,6 @@ def _queue_row(
     *,
     paused: bool,
 ) -> QueueRow:
-    limits = _limits(workers)
     times = [row.oldest_ready_at for row in rows if row.oldest_ready_at is not None]
     return QueueRow(
         name=name,
@@ -77,18 +76,27 @@ def _queue_row(
         oldest_ready_at=min(times, default=None),
         workers=len(workers),
         slots=sum(worker.info.concurrency for worker in workers),
-        types=[
-            TypeRow(
-                type=row.type,
-                handled=row.handled,
-                limit=limits.get(row.type),
-                ready=row.ready,
-                processing=row.processing,
-            )
-            for row in rows
-        ],
+        types=_type_rows(rows, _limits(workers)),
         **counts,
     )
+
+
+def _type_rows(rows: list[DepthRow], limits: dict[str, int]) -> list[TypeRow]:
+    """Types that have jobs, and those that have a limit."""
+    by_type = {row.type: row for row in rows}
+    found = []
+    for kind in sorted({*by_type, *limits}):
+        row = by_type.get(kind)
+        found.append(
+            TypeRow(
+                type=kind,
+                handled=row is None or row.handled,
+                limit=limits.get(kind),
+                ready=0 if row is None else row.ready,
+                processing=0 if row is None else row.processing,
+            )
+        )
+    return found
 
 
 def _limits(workers: list[WorkerState]) -> dict[str, int]:
