@@ -2,6 +2,8 @@
 
 import asyncio
 import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from multiprocessing.sharedctypes import Synchronized
 from typing import Any
 
@@ -16,11 +18,45 @@ CONCURRENCY = 64
 WINDOWS = 6
 
 
-async def measure(url: str, *, seconds: float, pinned: bool = False) -> Figures:
-    """Jobs per second over all and in each sixth of the time, and the last sixth as a share of the first.
+async def measure(url: str, *, seconds: float) -> Figures:
+    """Jobs per second over all and in each sixth of the time, and the last sixth as a share of the first."""
+    async with _running(url) as done:
+        windows = [await _window(done, seconds / WINDOWS) for _ in range(WINDOWS)]
+    return _lasting(windows)
 
-    With *pinned* (PostgreSQL only) somebody holds a REPEATABLE READ transaction all the while.
+
+async def measure_pinned(url: str, *, seconds: float) -> Figures:
+    """The same while somebody holds a REPEATABLE READ transaction (PostgreSQL), beside before and after.
+
+    Before it and after it a fifth of the time each is measured in the same run; of the time after it
+    the last third tells whether the rate has recovered.
     """
+    async with _running(url) as done:
+        clean = await _window(done, seconds / 5)
+        snapshot = await _old_snapshot(url)
+        windows = [await _window(done, seconds / WINDOWS) for _ in range(WINDOWS)]
+        await snapshot.close()
+        *_, released = [await _window(done, seconds / 15) for _ in range(3)]
+    lasting = _lasting(windows)
+    return {
+        **lasting,
+        "clean_per_s": clean,
+        "pinned_of_clean": lasting["continuous_per_s"] / clean,
+        "released_of_clean": released / clean,
+    }
+
+
+def _lasting(windows: list[float]) -> Figures:
+    return {
+        "continuous_per_s": sum(windows) / WINDOWS,
+        **{f"window_{at}_per_s": rate for at, rate in enumerate(windows, 1)},
+        "last_of_first": windows[-1] / windows[0],
+    }
+
+
+@asynccontextmanager
+async def _running(url: str) -> AsyncIterator["Synchronized[int]"]:
+    """A process that adds and one that works; gives how many jobs are done, once the first is."""
     done: Synchronized[int] = support.processes.Value("q", 0, lock=False)
     stop: Synchronized[int] = support.processes.Value("b", 0, lock=False)
     processes = [
@@ -29,22 +65,14 @@ async def measure(url: str, *, seconds: float, pinned: bool = False) -> Figures:
     ]
     async with JobQueueService(url):
         pass  # the schema is there before both come
-    snapshot = await _old_snapshot(url) if pinned else None
     for process in processes:
         process.start()
     while not done.value:
         await asyncio.sleep(0.01)
-    windows = [await _window(done, seconds / WINDOWS) for _ in range(WINDOWS)]
+    yield done
     stop.value = 1
     for process in processes:
         await asyncio.to_thread(process.join)
-    if snapshot is not None:
-        await snapshot.close()
-    return {
-        "continuous_per_s": sum(windows) / WINDOWS,
-        **{f"window_{at}_per_s": rate for at, rate in enumerate(windows, 1)},
-        "last_of_first": windows[-1] / windows[0],
-    }
 
 
 async def _window(done: "Synchronized[int]", seconds: float) -> float:

@@ -33,7 +33,7 @@ MEASURES: dict[str, Any] = {
     "service": service.measure,
     "dashboard": dashboard.measure,
     "continuous": continuous.measure,
-    "pinned": partial(continuous.measure, pinned=True),
+    "pinned": continuous.measure_pinned,
 }
 WHERE = {
     "dashboard": {"sqlite", "postgres"},

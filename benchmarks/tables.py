@@ -107,7 +107,12 @@ TABLES = (
         ("told_per_viewer_per_s", "events to each, a second"),
     )),
     Table("continuous", "One process adds and one works, for a while", LASTING, windows=True),
-    Table("pinned", "The same beside a REPEATABLE READ transaction held open", LASTING, windows=True),
+    Table("pinned", "The same beside a REPEATABLE READ transaction held open", (
+        *LASTING,
+        ("clean_per_s", "before it, jobs/s"),
+        ("pinned_of_clean", "beside it, of before"),
+        ("released_of_clean", "after it, of before"),
+    ), windows=True),
     Table("peers_memory", "Beside other queues, in memory, one process", PEERS, bars="process_1_per_s"),
     Table("peers_sqlite", "Beside other queues, on SQLite", PEERS, bars="process_1_per_s"),
     Table("peers_postgres", "Beside other queues, on PostgreSQL", PEERS, bars="process_1_per_s"),
