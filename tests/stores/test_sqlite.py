@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import closing
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, NoReturn
 
 import pytest
@@ -278,6 +279,42 @@ async def test_nobody_commits_while_the_log_is_moved_into_the_file(
         await add(store)
 
     assert met[0] == "database is locked"
+
+
+async def test_a_log_does_not_grow_for_those_who_come_and_go(
+    store: SQLiteStore, clock: VirtualClock
+) -> None:
+    """Each adds one job and leaves, while a process that only reads keeps the file open."""
+    log = store.path.with_name(store.path.name + "-wal")
+    for _ in range(20):
+        visitor = SQLiteStore(store.url, clock=clock)
+        await visitor.open()
+        await add(visitor, payload="x" * 1_000_000)
+        await visitor.close()
+
+    assert log.stat().st_size < 8_000_000
+
+
+async def test_a_log_is_moved_once_even_if_the_files_time_does_not_tell(
+    store: SQLiteStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where it is coarse, each third commit moves the log as elsewhere, not each from the third on."""
+    monkeypatch.setattr("durably.stores.sqlite.writer._CHECKPOINT_COMMITS", 3)
+    moved: list[str] = []
+    writer = store._writer
+    assert writer is not None
+
+    def note(statement: str) -> None:
+        if "wal_checkpoint" in statement:
+            moved.append(statement)
+
+    writer._connection.set_trace_callback(note)
+    monkeypatch.setattr(writer, "_path", SimpleNamespace(stat=lambda: os.stat_result([0] * 10)))
+    for _ in range(9):
+        await add(store)
+    await add(store)  # in the turn after the last move
+
+    assert len(moved) == 3
 
 
 async def test_a_log_that_another_process_has_moved_is_not_moved_again(

@@ -70,8 +70,8 @@ class Writer:
         self._wal_bytes = _CHECKPOINT_BYTES
         self._commits = 0
         """Since the log was moved, by whichever process."""
-        self._moved = 0
-        """When the file itself was last written."""
+        self._moved: int | None = None
+        """When the file itself was last written; None: not looked yet."""
         self.written = 0
         """So many transactions. The file's `Session.version` tells only of other connections."""
         self._turnstile = Turnstile(folder)
@@ -222,12 +222,22 @@ class Writer:
         except OSError:
             return False
         if moved != self._moved:
-            # Nothing else writes to the file itself: somebody has moved the log.
+            # Nothing else writes to the file itself: somebody has moved the log. Who is new here does
+            # not know that: if each who adds a job and leaves took the log for moved, it would grow
+            # without end.
+            if self._moved is not None:
+                self._begin_count(size)
             self._moved = moved
-            self._commits = 0
-            self._wal_bytes = max(size, _CHECKPOINT_BYTES)
         self._commits += 1
-        return self._commits >= _CHECKPOINT_COMMITS or size > self._wal_bytes
+        if self._commits < _CHECKPOINT_COMMITS and size <= self._wal_bytes:
+            return False
+        # Also where the file's time is too coarse to tell of it, or a reader holds the log back.
+        self._begin_count(size)
+        return True
+
+    def _begin_count(self, size: int) -> None:
+        self._commits = 0
+        self._wal_bytes = max(size, _CHECKPOINT_BYTES)
 
     def _checkpoint(self) -> None:
         """Move the log into the file. The turnstile is held.
