@@ -9,6 +9,7 @@ import pytest
 
 from durably.domain.errors import StoreError, StoreUnsupportedError, VersionConflictError
 from durably.domain.job import JobStatus
+from durably.domain.search import Search
 from durably.stores.postgres import database
 from durably.stores.postgres.frontier import Frontier
 from durably.stores.postgres.session import Session, _place
@@ -448,3 +449,26 @@ async def test_the_ends_of_many_attempts_take_few_statements(
 
     assert 0 < len(statements) < 20
     await check_counts(store, clock)
+
+
+@pytest.mark.parametrize("ids", [True, False])
+async def test_jobs_that_go_during_a_search_take_no_others_off_its_pages(
+    store: PostgresStore, other: PostgresStore, monkeypatch: pytest.MonkeyPatch, ids: bool
+) -> None:
+    """A page ends where it has looked, not where it would end now that newer jobs have ended."""
+    jobs = [await add(store, tags=["wanted"] if n == 0 else []) for n in range(6)]
+    fetch = Session._fetch
+
+    async def cancel_newer(session: Session, sql: str, *arguments: Any) -> list[Any]:
+        if "min(seq)" in sql:
+            monkeypatch.setattr(Session, "_fetch", fetch)
+            for job in jobs[3:]:
+                await other.cancel(job.id)
+        return await fetch(session, sql, *arguments)
+
+    monkeypatch.setattr(Session, "_fetch", cancel_newer)
+    where = Search(statuses=(JobStatus.PENDING,), tag="wanted")
+    page = await (store.match_ids if ids else store.search)(where, limit=10, scan=3)
+    rest = await store.match_ids(where, limit=10, after=page.next)
+
+    assert rest.ids == [jobs[0].id]

@@ -595,3 +595,25 @@ async def test_a_search_reads_the_newest_without_sorting(
 
             assert [] == [step for step in steps if "TEMP B-TREE" in step]
             assert [] == [step for step in steps if step == "SCAN durably_jobs"]
+
+
+@pytest.mark.parametrize("ids", [True, False])
+async def test_jobs_that_go_during_a_search_take_no_others_off_its_pages(
+    store: SQLiteStore, connect: Callable[[], sqlite3.Connection], ids: bool
+) -> None:
+    """A page ends where it has looked, not where it would end now that newer jobs are gone."""
+    jobs = [await add(store, tags=["wanted"] if n == 0 else []) for n in range(6)]
+
+    def remove_newer(statement: str) -> None:
+        if "min(seq)" in statement:
+            with closing(connect()) as other:
+                other.execute("DELETE FROM durably_jobs WHERE seq > 3")
+
+    assert store._reader is not None
+    store._reader.set_trace_callback(remove_newer)
+    search = store.match_ids if ids else store.search
+    page = await search(Search(tag="wanted"), limit=10, scan=3)
+    store._reader.set_trace_callback(None)
+    rest = await store.match_ids(Search(tag="wanted"), limit=10, after=page.next)
+
+    assert rest.ids == [jobs[0].id]

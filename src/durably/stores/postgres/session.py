@@ -1042,16 +1042,18 @@ class Session:
     async def _search(
         self, columns: str, where: Search, limit: int, after: int | None, scan: int
     ) -> tuple[list[Any], int | None, int]:
-        """A page of rows that begin with the place, where the next begins, how many were looked at."""
+        """A page of rows that begin with the place, where the next begins, how many were looked at.
+
+        In a transaction that sees one state: what is counted are the jobs that were looked at.
+        """
         look = Look(where, after=after, scan=scan)
-        async with self._connection.transaction():
-            await self._connection.execute(SET_BY_INDEX)
-            if not await self._fetch(*look.counted()):
-                return [], None, 0
-            rows = await self._fetch(*look.matches(columns, limit + 1))
-            full = len(rows) > limit
-            least = rows[limit - 1][0] if full else 0
-            [(scanned, last)] = await self._fetch(*look.looked_at(least))
+        await self._connection.execute(SET_BY_INDEX)
+        if not await self._fetch(*look.counted()):
+            return [], None, 0
+        rows = await self._fetch(*look.matches(columns, limit + 1))
+        full = len(rows) > limit
+        least = rows[limit - 1][0] if full else 0
+        [(scanned, last)] = await self._fetch(*look.looked_at(least))
         return rows[:limit], last if full or scanned == scan else None, scanned
 
     async def children(self, job_id: str, limit: int) -> list[JobRecord]:

@@ -643,7 +643,9 @@ class PostgresStore:
         """See `Store.search`."""
         if not where.may_match:
             return Found([])
-        return await self._read(lambda session: session.search(where, limit, after, scan))
+        return await self._read(
+            lambda session: session.search(where, limit, after, scan), steady=True
+        )
 
     async def match_ids(
         self, where: Search, *, limit: int, after: int | None = None, scan: int = SCAN_MOST
@@ -651,7 +653,9 @@ class PostgresStore:
         """See `Store.match_ids`."""
         if not where.may_match:
             return FoundIds([])
-        return await self._read(lambda session: session.match_ids(where, limit, after, scan))
+        return await self._read(
+            lambda session: session.match_ids(where, limit, after, scan), steady=True
+        )
 
     async def children(self, job_id: str, *, limit: int = 100) -> list[Job]:
         """See `Store.children`."""
@@ -741,13 +745,25 @@ class PostgresStore:
         checked: Operation = operation
         return await self._writer.submit(checked)  # type: ignore[no-any-return]
 
-    async def _read(self, query: Callable[[Session], Awaitable[_T]], *, timed: bool = False) -> _T:
-        """Ask one connection; with *timed* the session knows the time."""
+    async def _read(
+        self,
+        query: Callable[[Session], Awaitable[_T]],
+        *,
+        timed: bool = False,
+        steady: bool = False,
+    ) -> _T:
+        """Ask one connection.
+
+        Args:
+            query: what.
+            timed: its session knows the time.
+            steady: all its statements see one state of the database.
+        """
         self._check_open(writing=False)
         async with translating(self.address), self._readers.acquire() as connection:
-            if not self.address.pooled:
+            if not (self.address.pooled or steady):
                 return await query(await self._session(connection, Effects(), timed=timed))
-            async with connection.transaction():
+            async with connection.transaction(isolation="repeatable_read" if steady else None):
                 return await query(await self._session(connection, Effects(), timed=timed))
 
     def _check_open(self, *, writing: bool = True) -> None:

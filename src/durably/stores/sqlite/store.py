@@ -643,7 +643,9 @@ class SQLiteStore:
         """See `Store.search`."""
         if not where.may_match:
             return Found([])
-        return await self._read(lambda session: session.search(where, limit, after, scan))
+        return await self._read(
+            lambda session: session.search(where, limit, after, scan), steady=True
+        )
 
     async def match_ids(
         self, where: Search, *, limit: int, after: int | None = None, scan: int = SCAN_MOST
@@ -651,7 +653,9 @@ class SQLiteStore:
         """See `Store.match_ids`."""
         if not where.may_match:
             return FoundIds([])
-        return await self._read(lambda session: session.match_ids(where, limit, after, scan))
+        return await self._read(
+            lambda session: session.match_ids(where, limit, after, scan), steady=True
+        )
 
     async def children(self, job_id: str, *, limit: int = 100) -> list[Job]:
         """See `Store.children`."""
@@ -726,12 +730,20 @@ class SQLiteStore:
         self._writer.submit(operation, partial(_settle, future), peek=peek, synced=synced)
         return await future
 
-    async def _read(self, query: Callable[[Session], _T]) -> _T:
+    async def _read(self, query: Callable[[Session], _T], *, steady: bool = False) -> _T:
+        """Ask beside the writer; with *steady* all statements of *query* see one state of the file."""
         self._check_open(writing=False)
 
         def run() -> _T:
             with database.translated(self.path), traffic:
-                return query(Session(self._reader, self._clock.now_us(), Effects()))
+                session = Session(self._reader, self._clock.now_us(), Effects())
+                if not steady:
+                    return query(session)
+                self._reader.execute("BEGIN")
+                try:
+                    return query(session)
+                finally:
+                    self._reader.execute("ROLLBACK")
 
         return await self._loop.run_in_executor(self._reads, run)
 
