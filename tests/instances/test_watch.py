@@ -1,8 +1,10 @@
 """The watch: who is woken by what changes upstream, and when; in virtual time."""
 
+import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -11,7 +13,7 @@ import pytest
 from durably import Job, JobQueueService, JobStatus
 from durably.instances import BillingMode, Instance, InstanceStatus, JobWorkerService, Operation
 from durably.instances.jobs import MONITOR, MonitorInstanceJob
-from durably.instances.leadership import Leadership
+from durably.instances.leadership import LEASE_S, LOOK_S, Leadership
 from durably.instances.monitor import RESTS
 from durably.instances.provider import (
     ProviderError,
@@ -427,6 +429,56 @@ async def test_another_takes_the_watch_over() -> None:
             # No list of the second has shown it: its first round holds records against the list.
             await first.ticks(2)
             assert await first.status(vanishing) is InstanceStatus.FAILED
+
+
+async def test_who_leads_again_compares_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One that led, was frozen, and leads again: what vanished as the other died is found at once."""
+    clock = VirtualClock()
+    first = World(MemoryStore(clock=clock), clock)
+    second = Process(first.store, clock, first.provider)
+    leadership = first.service._reconciler._leadership
+
+    async def frozen() -> int | None:
+        return None
+
+    async with process(first):
+        await clock.advance(MOMENT)
+        async with process(second):
+            with monkeypatch.context() as patched:
+                patched.setattr(leadership, "term", frozen)
+                leadership.leads = False
+                await clock.advance(LEASE_S + 2 * LOOK_S)
+            vanishing = await first.starting()
+            await first.ticks(2)
+            await second.service.stop(0)
+            del first.provider.instances["up-0"]
+            await first.ticks(3)
+
+            assert await first.status(vanishing) is InstanceStatus.FAILED
+
+
+async def test_a_round_that_takes_long_does_not_cost_the_lead(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The leader goes on saying that it leads: no other process begins the same round."""
+    clock = VirtualClock()
+    first = World(MemoryStore(clock=clock), clock)
+    second = Process(first.store, clock, first.provider)
+    rounds: list[str] = []
+
+    async def slow(name: str) -> None:
+        rounds.append(name)
+        await clock.wait(asyncio.Event(), 10 * LEASE_S)
+
+    for name, one in (("first", first), ("second", second)):
+        monkeypatch.setattr(one.service._reconciler, "run_once", partial(slow, name))
+    async with process(first):
+        await clock.advance(MOMENT)
+        async with process(second):
+            await clock.advance(3 * LEASE_S)
+
+            assert rounds == ["first"]
+            assert first.service._reconciler._leadership.leads
 
 
 async def test_without_a_watch_a_monitor_looks_by_itself() -> None:

@@ -68,22 +68,50 @@ class Reconciler:
         self._leadership = leadership
         self._suspects: frozenset[str] = frozenset()
         self._missing: frozenset[str] = frozenset()
+        self._term: int | None = None
+        """In which this process led at its last look."""
+        self._due = 0.0
+        self._running: asyncio.Task[None] | None = None
+        """The last round."""
 
     async def run(self) -> None:
-        """Make rounds until cancelled, the first at once, as long as no other process leads."""
-        interval, never = self._tools.settings.reconcile_interval, asyncio.Event()
-        due = self._clock.monotonic()
-        while True:
-            wait = min(LOOK_S, interval)
-            try:
-                if await self._leadership.term() is not None:
-                    if self._clock.monotonic() >= due:
-                        due = self._clock.monotonic() + interval
-                        await self.run_once()
-                    wait = min(wait, max(0.0, due - self._clock.monotonic()))
-            except Exception:  # noqa: BLE001 - one bad round must not end the rounds
-                _log.exception("the reconciler stumbled; it tries again in %g s", wait)
-            await self._clock.wait(never, wait)
+        """Make rounds until cancelled, the first of a term at once, as long as no other process leads."""
+        never = asyncio.Event()
+        self._term = None
+        try:
+            while True:
+                try:
+                    wait = self._begin_due(await self._leadership.term())
+                except Exception:  # noqa: BLE001 - one bad look must not end the rounds
+                    wait = LOOK_S
+                    _log.exception("who leads cannot be told; the next look is in %g s", wait)
+                await self._clock.wait(never, wait)
+        finally:
+            if self._running is not None:
+                self._running.cancel()
+                await asyncio.wait([self._running])
+
+    def _begin_due(self, term: int | None) -> float:
+        """Begin a round if one is due in *term*; seconds until the next look."""
+        now, interval = self._clock.monotonic(), self._tools.settings.reconcile_interval
+        begins, self._term = term != self._term, term
+        wait = min(LOOK_S, interval)
+        if begins:
+            self._due = now
+        if term is None or (self._running is not None and not self._running.done()):
+            return wait
+        if now >= self._due:
+            # Beside the looks: a round may last longer than the lead of one who is silent.
+            loop = asyncio.get_running_loop()
+            self._running = loop.create_task(self._round(), name="durably-round")
+            self._due = now + interval
+        return min(wait, self._due - now)
+
+    async def _round(self) -> None:
+        try:
+            await self.run_once()
+        except Exception:  # noqa: BLE001 - one bad round must not end the rounds
+            _log.exception("the reconciler stumbled; it makes the next round when that is due")
 
     async def run_once(self) -> Reconciliation:
         """Make one round. Without an answer from the provider only the jobs are looked after."""
