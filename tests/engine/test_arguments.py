@@ -259,3 +259,20 @@ async def test_a_queue_has_a_name(queue: JobQueueService, name: Any) -> None:
     for call in (queue.pause, queue.resume):
         with pytest.raises(WRONG):
             await call(name)
+
+
+@pytest.mark.parametrize("keys", ["one", [1], [None], [["k"]], None, 5])
+async def test_keys_to_wake_are_texts(queue: JobQueueService, keys: Any) -> None:
+    """One key by itself would be taken for its characters; nobody is woken, on any store."""
+    await queue.add_job("nap", delay=60, unique_key="o")
+
+    with pytest.raises(TypeError, match=r"unique_keys|unique key|iterable"):
+        await queue.wake("nap", keys)
+
+
+async def test_what_can_be_no_key_wakes_nobody(queue: JobQueueService) -> None:
+    """A name from elsewhere may hold anything."""
+    await queue.add_job("nap", delay=60, unique_key="k")
+
+    assert await queue.wake("nap", ["", "\0", "\udc80", "k" * 10_000]) == 0
+    assert await queue.wake("nap", {"k"}) == 1  # type: ignore[arg-type]  # any collection will do

@@ -583,13 +583,17 @@ class JobQueueService:
 
         Returns:
             How many were woken.
+
+        Raises:
+            TypeError, ValueError: an argument is wrong; a text that can be no key is merely unknown.
         """
         check_text("type", type, longest=TYPE_LONGEST)
+        keys = _check_keys(unique_keys)
         # A portion at a time, so that other writes get their turn in between.
         return sum(
             [
-                await self._store.wake(type, unique_keys[start : start + _WAKE_MOST])
-                for start in range(0, len(unique_keys), _WAKE_MOST)
+                await self._store.wake(type, keys[start : start + _WAKE_MOST])
+                for start in range(0, len(keys), _WAKE_MOST)
             ]
         )
 
@@ -841,6 +845,16 @@ def _check_ids(values: Sequence[str]) -> list[str]:
     for value in ids:
         _may_be_id(value)
     return ids
+
+
+def _check_keys(values: Sequence[str]) -> list[str]:
+    if isinstance(values, str):
+        raise TypeError(f"unique_keys must be a list of str, got {values!r}")
+    keys = list(values)
+    for value in keys:
+        if not isinstance(value, str):
+            raise TypeError(f"a unique key must be a str, got {value!r}")
+    return keys
 
 
 def _place(after: int | None) -> int | None:
