@@ -7,6 +7,7 @@ import pytest
 from tests.instances.support import SECRET
 from tests.server.support import ADMIN, OPERATOR, TOKENS, VIEWER, Api, running
 
+from durably import Job
 from durably.instances import DeliveryStatus, WebhookDelivery
 from durably.instances.records import DELIVERY
 from durably.testing import until
@@ -149,6 +150,27 @@ async def test_a_delivery_whose_job_was_removed_gets_another() -> None:
         assert answer.json["jobId"] != creating["jobId"]
         again, _ = await settled(api, "delivered", "disabled")
         assert again["jobId"] == answer.json["jobId"]
+
+
+async def test_a_job_that_is_removed_just_then_is_replaced(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Between the look at the delivery's job and its retry."""
+    async with running() as api:
+        creating, _ = await disabled(api)
+        for one in await settled(api, "disabled", "disabled"):
+            await api.final(one["jobId"])
+        get_job = api.queue.get_job
+
+        async def get_and_lose(id: str) -> Job | None:
+            found = await get_job(id)
+            await api.queue.cleanup(older_than=0)
+            return found
+
+        monkeypatch.setattr(api.queue, "get_job", get_and_lose)
+        answer = await api.post(f"/api/webhooks/{creating['id']}/retry")
+        assert answer.status == 202
+        assert answer.json["jobId"] != creating["jobId"]
 
 
 async def test_what_is_delivered_or_at_work_is_not_tried_again() -> None:

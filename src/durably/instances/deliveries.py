@@ -4,7 +4,13 @@ from collections.abc import Callable
 
 import msgspec
 
-from durably import Changeset, JobQueueService, JobStateError, VersionConflictError
+from durably import (
+    Changeset,
+    JobNotFoundError,
+    JobQueueService,
+    JobStateError,
+    VersionConflictError,
+)
 from durably.instances import jobs
 from durably.instances.events import (
     DeliveryConflictError,
@@ -72,7 +78,10 @@ class Deliveries:
             if note is not None:
                 note(changes)
             if delivery.job_id is not None and await self._queue.get_job(delivery.job_id):
-                await self._redrive(delivery, delivery.job_id, changes)
+                try:
+                    await self._redrive(delivery, delivery.job_id, changes)
+                except JobNotFoundError:
+                    continue  # it has been removed since
                 return delivery
             delivery = _with_new_job(delivery, record.version, changes)
             try:
