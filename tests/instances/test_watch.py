@@ -317,6 +317,20 @@ async def test_whom_the_watch_cannot_name_looks_at_every_tick(
     assert await world.status(instance) is InstanceStatus.READY
 
 
+async def test_an_instance_that_is_given_another_name_is_looked_at_from_then_on(
+    world: World,
+) -> None:
+    """By its own monitor, which the watch can name no more."""
+    instance = await world.starting()
+    await world.ticks(2)
+    world.provider.set("up-0", name="somebody-elses")
+    await world.ticks()
+    world.provider.set("up-0", status=RUNNING)
+    await world.ticks()
+
+    assert await world.status(instance) is InstanceStatus.READY
+
+
 async def test_what_changes_while_its_monitor_is_at_work_is_told_again(world: World) -> None:
     """Held at the first telling, and put to sleep after it, the monitor is woken at the next tick."""
     instance = await world.starting()

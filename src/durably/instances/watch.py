@@ -82,11 +82,13 @@ class Watch:
 def changed(last: Snapshot | None, now: Snapshot) -> Iterator[Upstream]:
     """What has become of more interest than that it is coming up, or is missing, since *last*.
 
-    Without a list to compare with, all that is not coming up has changed.
+    What has another name now is missing under the one it had. Without a list to compare with, all that is not coming up has changed.
     """
     before = {} if last is None else last.instances
     for upstream_id, upstream in now.instances.items():
         if not upstream.is_coming_up and before.get(upstream_id) != upstream:
             yield upstream
-    for upstream_id in before.keys() - now.instances.keys():
-        yield before[upstream_id]
+    for upstream_id, upstream in before.items():
+        still = now.instances.get(upstream_id)
+        if still is None or still.name != upstream.name:
+            yield upstream
