@@ -5,9 +5,10 @@ from collections.abc import AsyncGenerator
 from typing import Any
 
 import msgspec
+import pytest
 
 from durably import JobNotFoundError
-from durably.server.live import BEAT_S, SHARE, TICK_S, Feed, Render
+from durably.server.live import BEAT_S, PATIENCE_S, SHARE, TICK_S, TOPICS_MOST, Feed, Render
 from durably.testing import VirtualClock
 
 
@@ -170,6 +171,84 @@ async def test_a_topic_that_fails_tells_why_and_mends() -> None:
         await clock.advance(TICK_S)
         assert (await waiting).data["data"] == "mended"
         await viewer.leave()
+
+
+async def test_a_topic_that_hangs_says_so_and_holds_up_no_other() -> None:
+    """Its place has a problem; the others go on; what comes of it at last is shown."""
+    clock, sound, freed = VirtualClock(), Source(0), asyncio.Event()
+
+    async def hangs() -> str:
+        await freed.wait()
+        return "at last"
+
+    async with Feed(clock, "boot") as feed:
+        viewer = Viewer(feed, ("hangs", hangs), ("sound", sound))
+        first = asyncio.ensure_future(viewer.next())
+        await clock.advance(PATIENCE_S)
+        events = {event.topic: event.data for event in [await first, await viewer.next()]}
+        assert events["hangs"]["problem"]["status"] == 503
+        assert events["sound"]["data"] == 0
+        for value in (1, 2):
+            sound.value = value
+            waiting = asyncio.ensure_future(viewer.next())
+            await clock.advance(TICK_S)
+            assert (await waiting).data["data"] == value
+        waiting = asyncio.ensure_future(viewer.next())
+        freed.set()
+        await clock.advance(TICK_S)
+        assert (await waiting).data["data"] == "at last"
+        await viewer.leave()
+
+
+async def test_a_topic_that_begins_to_hang_holds_up_no_other() -> None:
+    """After one wait for it, the others are looked at as ever."""
+    clock, sound, held = VirtualClock(), Source(0), asyncio.Event()
+    held.set()
+
+    async def hangs() -> str:
+        await held.wait()
+        return "fine"
+
+    async with Feed(clock, "boot") as feed:
+        viewer = Viewer(feed, ("hangs", hangs), ("sound", sound))
+        assert {(await viewer.next()).topic, (await viewer.next()).topic} == {"hangs", "sound"}
+        held.clear()
+        waiting = asyncio.ensure_future(viewer.next())
+        await clock.advance(TICK_S + PATIENCE_S)
+        told = await waiting
+        if told.topic == "beat":  # it may come in between
+            told = await viewer.next()
+        assert (told.topic, told.data["problem"]["status"]) == ("hangs", 503)
+        sound.value = 1
+        waiting = asyncio.ensure_future(viewer.next())
+        await clock.advance(TICK_S)
+        assert (await waiting).data["data"] == 1
+        await viewer.leave()
+
+
+async def test_a_topic_that_fails_is_logged_when_its_problem_is_new(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """Not each second while the store is away."""
+    clock, broken = VirtualClock(), Source(OSError("gone"))
+    async with Feed(clock, "boot") as feed:
+        viewer = Viewer(feed, ("broken", broken))
+        await viewer.next()
+        await clock.advance(5 * TICK_S)
+        assert broken.renderings > 3
+        assert len(caplog.records) == 1
+        await viewer.leave()
+
+
+async def test_a_full_feed_still_shows_what_is_followed() -> None:
+    """Only what would have to be rendered besides is refused."""
+    async with Feed(VirtualClock(), "boot") as feed:
+        viewer = Viewer(feed, *((f"t{n}", Source()) for n in range(TOPICS_MOST)))
+        await viewer.next()
+        assert feed.has_room(["t0", "t1"])
+        assert not feed.has_room(["t0", "new"])
+        await viewer.leave()
+        assert feed.has_room(["new"])
 
 
 async def test_silence_is_broken_by_a_beat() -> None:

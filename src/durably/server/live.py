@@ -10,7 +10,7 @@ Invariants:
 
 import asyncio
 import secrets
-from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Sequence
 from types import TracebackType
 from typing import Any, Self
 
@@ -26,6 +26,8 @@ BEAT_S = 10.0
 """Without news a follower is told the time so often: it may take longer silence for a lost line."""
 SHARE = 10
 """Rendering takes at most one part in so many of the time."""
+PATIENCE_S = 10.0
+"""A topic that takes longer to render says so, and the others are gone on with."""
 TOPICS_MOST = 256
 _RETRY = b"retry: 2000\n\n"
 
@@ -43,7 +45,9 @@ class _Topic:
         self.version = 0
         self.shown = b""
         self.chunk = b""
-        self.rendering = asyncio.Lock()
+        self.looking: asyncio.Task[None] | None = None
+        self.looked = asyncio.Event()
+        """Set when the look in progress has ended."""
 
 
 class Feed:
@@ -59,6 +63,8 @@ class Feed:
         self._boot = boot or secrets.token_hex(4)
         self._topics: dict[str, _Topic] = {}
         self._version = 0
+        self._told = 0
+        """The version when followers were last woken."""
         self._followers = 0
         self._changed = asyncio.Event()
         self._closed = asyncio.Event()
@@ -74,9 +80,12 @@ class Feed:
         trace: TracebackType | None,
     ) -> None:
         self.close()
-        if self._task is not None:
-            self._task.cancel()
-            await asyncio.wait([self._task])
+        looks = [topic.looking for topic in self._topics.values()]
+        tasks = [task for task in (self._task, *looks) if task is not None]
+        for task in tasks:
+            task.cancel()
+        if tasks:
+            await asyncio.wait(tasks)
 
     def close(self) -> None:
         """End every stream, now and from now on."""
@@ -101,8 +110,8 @@ class Feed:
         followed = [self._join(name, render) for name, render in topics]
         self._followers += 1
         try:
-            for topic in followed:
-                await self._render_first(topic)
+            # All at once: one that hangs does not add its wait to those of the others.
+            await asyncio.gather(*(self._look_at(one) for one in followed if not one.version))
             told = self._resumed(cursor)
             beat = self._clock.monotonic() + BEAT_S
             while not self._closed.is_set():
@@ -140,11 +149,14 @@ class Feed:
         topic.followers -= 1
         if not topic.followers:
             self._topics.pop(topic.name, None)
+            if topic.looking is not None:
+                topic.looking.cancel()
+            topic.looked.set()
 
-    @property
-    def is_full(self) -> bool:
-        """Whether no further topic is taken."""
-        return len(self._topics) >= TOPICS_MOST
+    def has_room(self, names: Iterable[str]) -> bool:
+        """Whether these topics are taken: those that somebody follows already are in any case."""
+        new = sum(1 for name in names if name not in self._topics)
+        return not new or len(self._topics) + new <= TOPICS_MOST
 
     def _resumed(self, cursor: str | None) -> int:
         boot, _, version = (cursor or "").partition("-")
@@ -155,28 +167,43 @@ class Feed:
 
     async def _run(self) -> None:
         while self._topics and not self._closed.is_set():
-            started, before = self._clock.monotonic(), self._version
+            took = 0.0
             for topic in list(self._topics.values()):
-                async with topic.rendering:
-                    await self._look(topic)
-            if self._version != before:
+                started = self._clock.monotonic()
+                if topic.looking is None and await self._look_at(topic):
+                    took += self._clock.monotonic() - started
+            if self._version != self._told:
                 self._tell()  # once for all: each turn wakes every follower
-            took = self._clock.monotonic() - started
             await self._clock.wait(self._closed, max(TICK_S, took * SHARE))
 
-    async def _render_first(self, topic: _Topic) -> None:
-        async with topic.rendering:
-            if not topic.version:
-                await self._look(topic)
+    async def _look_at(self, topic: _Topic) -> bool:
+        """Look at a topic, or wait for the look in progress. False: it goes on, and that is shown."""
+        if topic.looking is None:
+            topic.looked = asyncio.Event()
+            topic.looking = asyncio.get_running_loop().create_task(
+                self._look(topic), name="durably-live-look"
+            )
+        if await self._clock.wait(topic.looked, PATIENCE_S):
+            return True
+        self._show(topic, _problem(_too_slow()))
+        return False
 
     async def _look(self, topic: _Topic) -> None:
-        """Render a topic; if it shows something new, that is its next version."""
+        """Render a topic."""
         try:
             shown = b'"data":' + msgspec.json.encode(await topic.render())
         except Exception as error:  # noqa: BLE001  # it belongs to this topic, others go on
             told = api_error(error)
-            log(told, error, f"live topic {topic.name}")
-            shown = b'"problem":' + msgspec.json.encode(told.problem(""))
+            shown = _problem(told)
+            if shown != topic.shown:  # once, not at each look
+                log(told, error, f"live topic {topic.name}")
+        finally:
+            topic.looking = None
+            topic.looked.set()
+        self._show(topic, shown)
+
+    def _show(self, topic: _Topic, shown: bytes) -> None:
+        """If it is something new, that is the topic's next version."""
         if shown != topic.shown:
             self._version += 1
             topic.version, topic.shown = self._version, shown
@@ -189,12 +216,21 @@ class Feed:
             )
 
     def _tell(self) -> None:
+        self._told = self._version
         self._changed.set()
         self._changed = asyncio.Event()
 
     def _now(self) -> bytes:
         at = msgspec.json.encode(to_datetime(self._clock.now_us()))
         return at[1:-1]
+
+
+def _problem(told: ApiError) -> bytes:
+    return b'"problem":' + msgspec.json.encode(told.problem(""))
+
+
+def _too_slow() -> ApiError:
+    return ApiError(503, "unavailable", f"no answer within {PATIENCE_S:g} s; it is still waited for")
 
 
 def too_many_topics() -> ApiError:

@@ -42,7 +42,7 @@ async def live(
     service = service_of(request)
     principal = request.scope["state"]["principal"]
     rendered = [(name, render_of(service, principal, name)) for name in dict.fromkeys(topic)]
-    if service.feed.is_full:
+    if not service.feed.has_room(name for name, _ in rendered):
         raise too_many_topics()
     chunks = service.feed.follow(rendered, last_event_id)
 
