@@ -139,7 +139,8 @@ async def test_a_session_may_do_what_its_token_may() -> None:
 
 
 @pytest.mark.parametrize(
-    "origin", [None, "null", "http://evil.example", "http://localhost:1", "https://127.0.0.1"]
+    "origin",
+    [None, "null", "http://evil.example", "http://localhost:1", "https://127.0.0.1", "http://["],
 )
 async def test_no_other_page_changes_anything_with_a_session(origin: str | None) -> None:
     """403 unless the request names this server as its origin; reading is the browser's to refuse."""

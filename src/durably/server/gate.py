@@ -326,7 +326,11 @@ def check_same_origin(origin: str, host: str) -> None:
     Browsers name the origin with every request that is not safe. The scheme is left out: a proxy
     may speak https for this server.
     """
-    if urlsplit(origin).netloc.lower() != host.lower() or not host:
+    try:
+        named = urlsplit(origin).netloc
+    except ValueError:  # no URL at all
+        named = ""
+    if named.lower() != host.lower() or not host:
         raise ApiError(
             403,
             "forbidden",
