@@ -18,7 +18,8 @@ from durably.store import StoreStats
 PREVIEW_MOST = 160
 _ERROR_MOST = 240
 _RELATED_MOST = 100
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_FIRST, _LAST = datetime(1970, 1, 1, tzinfo=UTC), datetime.max.replace(tzinfo=UTC)
+"""Between these lies every moment that a store could know."""
 
 
 class JobQuery(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -83,8 +84,8 @@ def job_query(given: Mapping[str, object]) -> JobQuery:
 
 
 def _countable(moment: datetime | None) -> datetime | None:
-    """*moment*, or the first one that a store could know: no job was added before."""
-    return None if moment is None else max(moment, _EPOCH)
+    """*moment*, or the nearest one that a store could know: no job was added before or after."""
+    return None if moment is None else min(max(moment, _FIRST), _LAST)
 
 
 class JobRow(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
