@@ -5,8 +5,8 @@ import re
 from pathlib import Path
 
 import pytest
-from playwright.async_api import Browser, expect
-from tests.browser.support import Dashboard, Screen, serving
+from playwright.async_api import Browser, Route, expect
+from tests.browser.support import TOKENS, Dashboard, Screen, serving
 
 NASTY = "<img src=x onerror=alert(1)>"
 PAGES = {
@@ -341,3 +341,69 @@ async def test_it_is_used_by_keyboard(screen: Screen) -> None:
     await expect(screen.heading("Jobs")).to_be_visible()
     await screen.page.keyboard.press("Tab")
     await expect(screen.page.get_by_text("Skip to the content")).to_be_focused()
+
+
+# What is left half done
+
+
+async def test_a_question_does_not_outlive_its_page(screen: Screen) -> None:
+    """Neither the next page nor who signs in next is asked what another was about to do."""
+    dialog = screen.page.get_by_role("dialog")
+    await screen.open("/jobs", "Jobs")
+    await screen.open("/queues", "Queues")
+    await screen.button("Pause queue mail").click()
+    await expect(dialog).to_be_visible()
+    await screen.page.go_back()
+    await expect(screen.heading("Jobs")).to_be_visible()
+    await expect(dialog).to_have_count(0)
+    await screen.open("/queues", "Queues")
+    await screen.button("Pause queue mail").click()
+    await expect(dialog).to_be_visible()
+    await screen.page.context.clear_cookies()
+    await screen.page.evaluate("() => dispatchEvent(new Event('online'))")  # asks again: 401
+    await expect(screen.heading("Sign in")).to_be_visible()
+    await screen.page.get_by_label("Token").fill(TOKENS["admin"])
+    await screen.button("Sign in").click()
+    await expect(screen.button("Pause queue mail")).to_be_visible()
+    await expect(dialog).to_have_count(0)
+
+
+async def test_a_change_of_many_jobs_stops_when_its_page_is_left(screen: Screen) -> None:
+    """Nothing goes on that nobody sees: after the batch at work no other is asked for."""
+    asked: list[bool] = []
+    answered = asyncio.Event()
+
+    async def answer(route: Route) -> None:
+        body = route.request.post_data_json
+        if body.get("dryRun"):
+            told = {"matching": 5_000, "exact": True, "statuses": ["pending"]}
+        else:
+            asked.append(True)
+            await answered.wait()
+            told = {"changed": 1, "refused": 0, "nextCursor": "7"}
+        await route.fulfill(json=told)
+
+    await screen.page.route("**/api/jobs/bulk", answer)
+    await screen.dashboard.job("nobody")
+    await screen.open("/queues", "Queues")
+    await screen.open("/jobs", "Jobs")
+    await screen.button("Cancel all").click()
+    await screen.page.get_by_role("dialog").get_by_role("button", name="Cancel 5,000 jobs").click()
+    await expect(screen.page.get_by_role("button", name="Stop", exact=True)).to_be_visible()
+    await screen.page.go_back()
+    await expect(screen.heading("Queues")).to_be_visible()
+    answered.set()
+    await expect(screen.page.get_by_text("Stopped: ")).to_be_visible()
+    assert asked == [True]
+
+
+async def test_a_filter_that_does_not_fit_is_told_in_its_place(screen: Screen) -> None:
+    """The connection is not lost for it; clearing it shows the jobs."""
+    await screen.dashboard.job("send_mail", {"to": "ann@example.org"})
+    for wrong in ("since=yesterday", f"text={'x' * 501}", "status=odd"):
+        await screen.open(f"/jobs?{wrong}", "Jobs")
+        await expect(screen.text(f"{wrong.partition('=')[0]}: ")).to_be_visible()
+        await expect(screen.text("Connection lost")).to_have_count(0)
+        assert "NaN" not in await screen.page.locator("main").inner_text()
+    await screen.button("Clear all filters").click()
+    await expect(screen.text("send_mail")).to_be_visible()

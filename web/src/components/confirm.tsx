@@ -2,6 +2,8 @@
 
 import { signal } from "@preact/signals";
 import type { ComponentChildren } from "preact";
+import { useEffect } from "preact/hooks";
+import { route } from "../router.ts";
 import { Button } from "./button.tsx";
 import { Dialog } from "./dialog.tsx";
 
@@ -31,6 +33,9 @@ export function confirm(question: Question): Promise<boolean> {
 
 export function ConfirmHost() {
   const question = asked.value;
+  const { path } = route.value;
+  // Who leaves the page, or is signed out, has not said yes; whoever comes next is not asked.
+  useEffect(() => () => asked.value?.answer(false), [path]);
   return (
     <Dialog
       open={question !== null}

@@ -73,6 +73,7 @@ function Bulk({ asked, stop, onClose, onChanged }: { asked: Asked; stop: { curre
     void ask();
     return () => {
       gone.current = true;
+      stop.current = true; // the page was left under it
     };
   }, []);
 

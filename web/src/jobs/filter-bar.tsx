@@ -99,9 +99,15 @@ function TimeRange({ filter }: { filter: JobFilter }) {
 }
 
 function rangeText(filter: JobFilter, at: number): string {
-  const since = filter.since && `since ${relative(Date.parse(filter.since), at)}`;
-  const until = filter.until && `until ${relative(Date.parse(filter.until), at)}`;
+  const since = filter.since && `since ${spoken(filter.since, at)}`;
+  const until = filter.until && `until ${spoken(filter.until, at)}`;
   return capital([since, until].filter(Boolean).join(", ") || "any time");
+}
+
+/** A time of the address, which somebody may have mistyped. */
+function spoken(time: string, at: number): string {
+  const moment = Date.parse(time);
+  return Number.isNaN(moment) ? time : relative(moment, at);
 }
 
 function RangeDialog({ open, filter, onClose }: { open: boolean; filter: JobFilter; onClose: () => void }) {
