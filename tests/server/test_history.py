@@ -72,7 +72,7 @@ async def test_two_servers_write_a_minute_once() -> None:
     async with Figures(clock) as queue:
         one, two = History(queue, clock), History(queue, clock)
         queue.ran(10)
-        await pass_minutes(clock, one, two, minutes=3)
+        await pass_minutes(clock, one, two, minutes=6)
         for history in (one, two):
             for chosen in (Range.HOUR, Range.DAY):
                 assert sum((await history.view(chosen)).attempts) == 10
@@ -125,6 +125,19 @@ async def test_the_last_minutes_are_shown_as_workers_report_them() -> None:
         assert (view.ready[0], view.ready[-1]) == (None, 7)
 
 
+async def test_the_last_point_is_as_long_as_the_others() -> None:
+    """What goes on evenly shows no fall at the end of a day or a week."""
+    clock = VirtualClock()
+    async with Figures(clock) as queue:
+        history = History(queue, clock)
+        for _ in range(150):
+            queue.ran(10)
+            await pass_minutes(clock, history)
+        for chosen, each in ((Range.HOUR, 10), (Range.DAY, 50), (Range.WEEK, 600)):
+            view = await history.view(chosen)
+            assert view.attempts[-1] == each, chosen
+
+
 async def test_old_minutes_are_removed_and_hours_stay() -> None:
     """After a day minutes are only in their hours."""
     clock = VirtualClock()
@@ -152,6 +165,37 @@ async def test_the_growth_of_the_backlog_is_what_came_beyond_what_ended() -> Non
         assert history.growth() == 0
         await clock.advance(15)
         queue.counts = (Counted("q", "a", 1, 30), Counted("q", "a", 4, 500))
+        await history.look()
+        assert history.growth() == 2.0
+
+
+async def test_the_growth_forgets_what_was_before_the_store_was_away() -> None:
+    """Only looks of the last 300 s count, however few there are."""
+    clock = VirtualClock()
+    async with Figures(clock) as queue:
+        history = History(queue, clock)
+        await history.look()
+        await clock.advance(3_600)
+        queue.counts = (Counted("q", "a", 1, 1_000),)
+        await history.look()
+        assert history.growth() == 0
+        await clock.advance(20)
+        await history.look()
+        assert history.growth() == 0
+
+
+async def test_jobs_for_later_are_no_growth_before_their_time() -> None:
+    """A hundred thousand for tomorrow need no slots today."""
+    clock = VirtualClock()
+    async with Figures(clock) as queue:
+        history = History(queue, clock)
+        await history.look()
+        await clock.advance(15)
+        queue.counts = (Counted("q", "a", 0, 100_000),)
+        await history.look()
+        assert history.growth() == 0
+        await clock.advance(15)
+        queue.counts = (Counted("q", "a", 0, 99_940), Counted("q", "a", 1, 60))
         await history.look()
         assert history.growth() == 2.0
 

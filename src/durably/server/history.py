@@ -62,9 +62,9 @@ class Depth(msgspec.Struct, frozen=True, array_like=True):
     processing: int
 
     @property
-    def backlog(self) -> int:
-        """Those that are not final."""
-        return self.ready + self.scheduled + self.processing
+    def due(self) -> int:
+        """Those whose time has come and that are not final."""
+        return self.ready + self.processing
 
 
 class _Look(NamedTuple):
@@ -140,22 +140,23 @@ class History:
             self._written_to = minute + 1
 
     def growth(self) -> float:
-        """Jobs a second by which the backlog grows (or shrinks), over at most the last 300 s."""
-        if len(self._looks) < 2:
+        """Jobs a second by which those that are due grow (or shrink), over at most the last 300 s."""
+        if not self._looks:
             return 0.0
-        first, last = self._looks[0], self._looks[-1]
+        last = self._looks[-1]
+        first = next(look for look in self._looks if last.at - look.at <= ACTIVITY_KEPT_S)
         took = last.at - first.at
-        return (last.depth.backlog - first.depth.backlog) / took if took > 0 else 0.0
+        return (last.depth.due - first.depth.due) / took if took > 0 else 0.0
 
     async def view(self, range: Range) -> HistoryView:
-        """The points of a range, up to the last minute that is complete."""
+        """The points of a range, up to the last step that is complete: part of one would look like a fall."""
         scale = _SCALES[range]
         now_s = self._now_s()
         if range is Range.LIVE:
             figures = await self._queue.get_figures()
             self._note(figures)
             return _view(range, _live(figures, now_s, self._looks))
-        end = (now_s - _SETTLED_S) // _MINUTE * _MINUTE
+        end = (now_s - _SETTLED_S) // scale.step * scale.step
         known = self._told.get(range)
         if known is None or known[0] != end or self._written_to * _MINUTE < end:
             self._told[range] = known = (end, _view(range, await self._read(scale, end)))
@@ -205,12 +206,11 @@ class History:
     # Reading
 
     async def _read(self, scale: _Scale, end: int) -> dict[int, Point]:
-        last = (end - 1) // scale.step * scale.step
-        first = last - scale.span + scale.step
+        first = end - scale.span
         records = await self._queue.get_records(
             scale.kind, after=_id(first // scale.unit - 1), limit=_PAGE
         )
-        steps: dict[int, list[Point]] = {at: [] for at in range(first, last + 1, scale.step)}
+        steps: dict[int, list[Point]] = {at: [] for at in range(first, end, scale.step)}
         for record in records:
             at = int(record.id) * scale.unit // scale.step * scale.step
             if at in steps:

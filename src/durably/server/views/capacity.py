@@ -41,7 +41,7 @@ def capacity(
         held: jobs that they hold.
         ready: jobs that wait and may be taken.
         throughput: jobs a second that become final.
-        growth: jobs a second by which the number of those that are not final changes.
+        growth: jobs a second by which the number of those that are due and not final changes.
     """
     arrival = max(0.0, throughput + growth)
     attempts = sum(one.attempts for one in figures.activity)
