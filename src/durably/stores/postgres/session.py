@@ -2,7 +2,8 @@
 
 What becomes of a job is decided in `durably.domain.transitions`; the hot paths (enqueue, claim, plain
 completion) say it again in SQL, and the conformance suite holds them to it. Jobs are locked in the
-order of their ids, so that no two transactions wait for each other.
+order of their ids, but in several runs of a transaction: two that act on the same many jobs may wait for
+each other. The server ends one of them after a second, and the store repeats it.
 
 A live job is in the table `jobs`, a final one in `history`. A `Lease.ref` is the place of the row that
 the claim wrote, so that the end of the attempt finds it without an index.
