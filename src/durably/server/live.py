@@ -230,7 +230,9 @@ def _problem(told: ApiError) -> bytes:
 
 
 def _too_slow() -> ApiError:
-    return ApiError(503, "unavailable", f"no answer within {PATIENCE_S:g} s; it is still waited for")
+    return ApiError(
+        503, "unavailable", f"no answer within {PATIENCE_S:g} s; it is still waited for"
+    )
 
 
 def too_many_topics() -> ApiError:
