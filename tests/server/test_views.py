@@ -201,6 +201,27 @@ async def test_a_jobs_id_finds_it_at_once() -> None:
             assert nothing["jobs"] == [], query
 
 
+async def test_a_row_costs_no_more_than_its_preview() -> None:
+    """Of a large payload only the beginning is looked at; it ends as the whole would, hidden values too."""
+    payloads: list[Any] = [
+        {"password": ["x"] * 10_000, "list": [{"a": "b" * 50}] * 10_000},
+        {"text": "é" * 1_000},
+        {"a": [1, [], {}, None], "password": "x"},
+        [[[]]] * 200,
+    ]
+    async with running(started=False, redact=["password"]) as api:
+        for payload in payloads:
+            job_id = await api.job("a", payload=payload)
+            hidden = (await api.get(f"/api/jobs/{job_id}")).json["payload"]
+            whole = msgspec.json.encode(hidden).decode()
+            expected = whole if len(whole) <= 160 else f"{whole[:159]}…"
+            [row, *_] = (await shown(api, "jobs"))["jobs"]
+            if payload is payloads[0]:  # what is hidden may have been all of the beginning
+                assert row["preview"] in {expected, '{"password":"[redacted]"}…'}
+            else:
+                assert row["preview"] == expected
+
+
 async def test_a_search_names_what_does_not_fit() -> None:
     """Unknown parameters, statuses, times without an offset, cursors."""
     async with running(started=False) as api:

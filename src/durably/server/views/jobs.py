@@ -248,22 +248,59 @@ def _last(job: Job, ready_at: datetime) -> AttemptView | None:
 
 
 def _row(service: Service, job: Job) -> JobRow:
-    view = service.view(job, tracebacks=False)
+    # Payload and result are large, and hiding looks at all of them: rows need only a beginning.
+    payload, whole = beginning(job.payload, 2 * PREVIEW_MOST)
+    view = service.view(msgspec.structs.replace(job, payload=payload, result=None, errors=()))
     same = {name: getattr(view, name) for name in JobRow.__struct_fields__ if hasattr(view, name)}
     return JobRow(
         **{
             **same,
             "error": None if view.error is None else shortened(view.error, _ERROR_MOST),
             "due_at": view.next_retry_at or view.run_at,
-            "preview": _preview(view.payload),
+            "preview": _preview(view.payload, whole=whole),
         }
     )
 
 
-def _preview(payload: Any) -> str:
+def _preview(payload: Any, *, whole: bool) -> str:
     if payload is None:
         return ""
-    return shortened(msgspec.json.encode(payload).decode(), PREVIEW_MOST)
+    text = shortened(msgspec.json.encode(payload).decode(), PREVIEW_MOST)
+    return text if whole or text.endswith("…") else f"{text}…"
+
+
+def beginning(value: Any, most: int) -> tuple[Any, bool]:
+    """The beginning of *value*, about *most* characters as JSON, and whether that is all of it.
+
+    >>> beginning({"a": [1, 2, 3], "b": 4}, 9)
+    ({'a': [1]}, False)
+    """
+    left, whole = most, True
+
+    def taken(value: Any) -> Any:  # at most *most* deep: each level takes of what is left
+        nonlocal left, whole
+        if isinstance(value, str):
+            part = value[:most]
+            left -= len(part) + 2
+            whole = whole and len(part) == len(value)
+            return part
+        if not isinstance(value, dict | list):
+            left -= 1
+            return value
+        left -= 2
+        cut: list[Any] = []
+        for item in value.items() if isinstance(value, dict) else value:
+            if left <= 0:
+                whole = False
+                break
+            if isinstance(value, dict):
+                left -= len(item[0]) + 3
+                cut.append((item[0], taken(item[1])))
+            else:
+                cut.append(taken(item))
+        return dict(cut) if isinstance(value, dict) else cut
+
+    return taken(value), whole
 
 
 def shortened(text: str, most: int) -> str:
