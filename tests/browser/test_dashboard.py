@@ -375,6 +375,7 @@ async def test_a_change_of_many_jobs_stops_when_its_page_is_left(screen: Screen)
 
     async def answer(route: Route) -> None:
         body = route.request.post_data_json
+        assert body is not None
         if body.get("dryRun"):
             told = {"matching": 5_000, "exact": True, "statuses": ["pending"]}
         else:
