@@ -335,6 +335,7 @@ async def test_it_is_used_by_keyboard(screen: Screen) -> None:
     await screen.page.keyboard.press("g")
     await screen.page.keyboard.press("j")
     await expect(screen.heading("Jobs")).to_be_visible()
+    await expect(screen.page.get_by_label("Search")).to_be_visible()
     await screen.page.keyboard.press("/")
     await expect(screen.page.get_by_label("Search")).to_be_focused()
     await screen.page.reload()

@@ -321,6 +321,26 @@ async def test_instances_and_their_webhooks_are_topics_too() -> None:
         assert (await shown(api, "webhooks?status=odd"))["code"] == "validation_failed"
 
 
+async def test_a_viewer_cannot_find_out_hidden_values_by_searching() -> None:
+    """403, also on the page that an operator follows at the same time; without a text all is as ever."""
+    async with running(tokens=TOKENS, started=False, redact=("password",)) as api:
+        api.token = OPERATOR
+        await api.job(payload={"password": "hunter2"})
+        topic = "jobs?text=hunter2"
+        async with api.session.get(
+            f"{api.url}/api/live?{urlencode({'topic': topic})}",
+            headers={"Authorization": f"Bearer {OPERATOR}"},
+        ) as response:
+            while not (await response.content.readline()).startswith(b"data: "):
+                pass
+            api.token = VIEWER
+            assert (await shown(api, topic))["code"] == "forbidden"
+        (await api.get("/api/jobs/search?text=hunter2")).problem(403, "forbidden")
+        assert len((await shown(api, "jobs"))["jobs"]) == 1
+        api.token = OPERATOR
+        assert len((await shown(api, topic))["jobs"]) == 1
+
+
 # The stream
 
 

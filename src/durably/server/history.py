@@ -134,6 +134,7 @@ class History:
         self._note(figures)
         now_s = self._now_s()
         last = (now_s - _SETTLED_S) // _MINUTE
+        self._written_to = min(self._written_to, last)  # the clock may have been ahead
         for minute in range(max(self._written_to, last - _LATEST_LOST), last):
             depth = _depth(figures) if minute == last - 1 else None
             await self._write(minute, _point(figures.activity, minute * _MINUTE, _MINUTE, depth))

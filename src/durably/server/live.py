@@ -38,8 +38,9 @@ Render = Callable[[], Awaitable[Any]]
 class _Topic:
     """What some page shows."""
 
-    def __init__(self, name: str, render: Render) -> None:
-        self.name = name
+    def __init__(self, key: tuple[str, str], render: Render) -> None:
+        self.key = key
+        _, self.name = key
         self.render = render
         self.followers = 0
         self.version = 0
@@ -61,7 +62,8 @@ class Feed:
     def __init__(self, clock: Clock, boot: str | None = None) -> None:
         self._clock = clock
         self._boot = boot or secrets.token_hex(4)
-        self._topics: dict[str, _Topic] = {}
+        self._topics: dict[tuple[str, str], _Topic] = {}
+        """By audience and name."""
         self._version = 0
         self._told = 0
         """The version when followers were last woken."""
@@ -98,16 +100,17 @@ class Feed:
         return self._followers
 
     async def follow(
-        self, topics: Sequence[tuple[str, Render]], cursor: str | None
+        self, topics: Sequence[tuple[str, Render]], cursor: str | None, audience: str = ""
     ) -> AsyncGenerator[bytes, None]:
         """The state of *topics* as chunks of an event stream, then each change, until it is closed.
 
         Args:
             topics: names, and what renders them; the name stands for what is rendered.
             cursor: the id of the last event that was received; None: nothing was.
+            audience: only those of the same are shown the same under a name.
         """
         yield _RETRY
-        followed = [self._join(name, render) for name, render in topics]
+        followed = [self._join((audience, name), render) for name, render in topics]
         self._followers += 1
         try:
             # All at once: one that hangs does not add its wait to those of the others.
@@ -134,10 +137,10 @@ class Feed:
 
     # Topics
 
-    def _join(self, name: str, render: Render) -> _Topic:
-        topic = self._topics.get(name)
+    def _join(self, key: tuple[str, str], render: Render) -> _Topic:
+        topic = self._topics.get(key)
         if topic is None:
-            topic = self._topics[name] = _Topic(name, render)
+            topic = self._topics[key] = _Topic(key, render)
         topic.followers += 1
         if self._task is None or self._task.done():
             self._task = asyncio.get_running_loop().create_task(
@@ -148,14 +151,14 @@ class Feed:
     def _leave(self, topic: _Topic) -> None:
         topic.followers -= 1
         if not topic.followers:
-            self._topics.pop(topic.name, None)
+            self._topics.pop(topic.key, None)
             if topic.looking is not None:
                 topic.looking.cancel()
             topic.looked.set()
 
-    def has_room(self, names: Iterable[str]) -> bool:
+    def has_room(self, names: Iterable[str], audience: str = "") -> bool:
         """Whether these topics are taken: those that somebody follows already are in any case."""
-        new = sum(1 for name in names if name not in self._topics)
+        new = sum(1 for name in names if (audience, name) not in self._topics)
         return not new or len(self._topics) + new <= TOPICS_MOST
 
     def _resumed(self, cursor: str | None) -> int:

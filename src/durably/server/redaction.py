@@ -36,6 +36,11 @@ class Redactor:
     def __init__(self, names: Collection[str] = ()) -> None:
         self._names = frozenset(name.casefold() for name in names)
 
+    @property
+    def has_names(self) -> bool:
+        """Whether fields are hidden by their names."""
+        return bool(self._names)
+
     def hide(self, value: Any, *, headers: bool = False) -> Any:
         """*value*, which is JSON, with "[redacted]" for what is hidden; it is not changed itself.
 

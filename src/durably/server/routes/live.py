@@ -42,9 +42,10 @@ async def live(
     service = service_of(request)
     principal = request.scope["state"]["principal"]
     rendered = [(name, render_of(service, principal, name)) for name in dict.fromkeys(topic)]
-    if not service.feed.has_room(name for name, _ in rendered):
+    audience = principal.role.name  # what one role is refused another may see
+    if not service.feed.has_room((name for name, _ in rendered), audience):
         raise too_many_topics()
-    chunks = service.feed.follow(rendered, last_event_id)
+    chunks = service.feed.follow(rendered, last_event_id, audience)
 
     async def app(_: Scope, receive: Receive, send: Send) -> None:
         await send_stream(receive, send, chunks, patience=STREAM_PATIENCE_S)

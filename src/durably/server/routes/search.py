@@ -16,7 +16,7 @@ from durably.server.parameters import no_other_query
 from durably.server.schemas import NO_NUL
 from durably.server.service import origin_of, service_of
 from durably.server.validation import decode_object, fitted
-from durably.server.views.jobs import JobList, JobQuery, job_list, job_query
+from durably.server.views.jobs import JobList, JobQuery, check_text_search, job_list, job_query
 
 _LARGEST_CURSOR = 2**63 - 1
 _A_TIME = {"format": "date-time"}
@@ -86,6 +86,8 @@ async def search_jobs(
     given = {"status": status, "type": type, "queue": queue, "tag": tag, "text": text}
     no_other_query(request, *given, "since", "until", "limit", "after")
     where = job_query({**given, "since": since, "until": until})
+    if text is not None:
+        check_text_search(service_of(request), request.scope["state"]["principal"])
     page = await job_list(service_of(request), where, limit=limit, after=_number(after))
     return answer(page)
 

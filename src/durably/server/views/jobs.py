@@ -10,7 +10,8 @@ from msgspec import Meta
 from durably import Job, JobNotFoundError, JobStatus, Progress
 from durably.engine.searching import JobFilter, search_of
 from durably.instances import Fault
-from durably.server.errors import invalid, lowered
+from durably.server.auth import Principal, Role
+from durably.server.errors import ApiError, invalid, lowered
 from durably.server.schemas import NO_NUL, JobView, Name, QueueName, Tag
 from durably.server.service import Service
 from durably.store import StoreStats
@@ -160,6 +161,17 @@ class JobDetail(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     children: list[JobRow]
     """What its attempts added."""
     instance_id: str | None
+
+
+def check_text_search(service: Service, principal: Principal) -> None:
+    """Refuse a viewer to look for a text where fields are hidden: trying would tell their values.
+
+    Raises:
+        ApiError: 403.
+    """
+    if service.redactor.has_names and principal.role < Role.OPERATOR:
+        told = "while DURABLY_REDACT hides fields, looking for a text needs the role operator"
+        raise ApiError(403, "forbidden", told)
 
 
 async def job_list(

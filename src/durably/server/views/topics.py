@@ -17,7 +17,7 @@ from durably.server.live import Render
 from durably.server.schemas import AuditPage
 from durably.server.service import Service
 from durably.server.views.instances import instance_detail, instance_page, webhooks
-from durably.server.views.jobs import JobQuery, job_detail, job_list, job_query
+from durably.server.views.jobs import JobQuery, check_text_search, job_detail, job_list, job_query
 from durably.server.views.overview import overview, shell
 from durably.server.views.queues import queues
 
@@ -50,6 +50,8 @@ def render_of(service: Service, principal: Principal, topic: str) -> Render:
     given = dict(parse_qsl(query, keep_blank_values=True))
     try:
         _check_names(given, known)
+        if "text" in given:
+            check_text_search(service, principal)
         return make(service, unquote(argument), given)
     except ApiError as error:
         return _failing(error)
