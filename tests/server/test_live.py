@@ -8,7 +8,16 @@ import msgspec
 import pytest
 
 from durably import JobNotFoundError
-from durably.server.live import BEAT_S, PATIENCE_S, SHARE, TICK_S, TOPICS_MOST, Feed, Render
+from durably.server.live import (
+    BEAT_S,
+    PATIENCE_S,
+    SHARE,
+    SHARE_OF_ALL,
+    TICK_S,
+    TOPICS_MOST,
+    Feed,
+    Render,
+)
 from durably.testing import VirtualClock
 
 
@@ -281,6 +290,34 @@ async def test_rendering_takes_no_more_than_its_share_of_the_time() -> None:
         before = slow.renderings
         await clock.advance(2.0 * SHARE - 1)
         assert slow.renderings <= before + 1
+        await viewer.leave()
+
+
+async def test_a_slow_topic_slows_no_other() -> None:
+    """While one that takes 2 s pauses for twenty, another is looked at every second."""
+    clock = VirtualClock()
+    quick = Source()
+    looks = 0
+
+    async def render_slowly() -> int:
+        nonlocal looks
+        looks += 1
+        if looks > 1:
+            await clock.wait(asyncio.Event(), 2.0)
+        return looks
+
+    async with Feed(clock, "boot") as feed:
+        viewer = Viewer(feed, ("slow", render_slowly), ("quick", quick))
+        await viewer.next()
+        await clock.advance(TICK_S)
+        await clock.advance(
+            2.0 + 2.0 * SHARE_OF_ALL
+        )  # the look that is slow, and the pause after it
+        before, looked = quick.renderings, looks
+        for _ in range(8):
+            await clock.advance(TICK_S)
+        assert quick.renderings >= before + 7
+        assert looks == looked
         await viewer.leave()
 
 

@@ -31,6 +31,8 @@ class Principal(msgspec.Struct, frozen=True, kw_only=True):
 
     name: str
     role: Role
+    ends_at: int | None = None
+    """When it has to say again who it is, seconds since 1970; None: a token does so each time."""
 
 
 LOCAL = Principal(name="local", role=Role.ADMIN)

@@ -25,7 +25,9 @@ TICK_S = 1.0
 BEAT_S = 10.0
 """Without news a follower is told the time so often: it may take longer silence for a lost line."""
 SHARE = 10
-"""Rendering takes at most one part in so many of the time."""
+"""A topic is rendered for one part in so many of the time at most: one that is slow slows no other."""
+SHARE_OF_ALL = 2
+"""So many times as long as a round took passes until the next."""
 PATIENCE_S = 10.0
 """A topic that takes longer to render says so, and the others are gone on with."""
 TOPICS_MOST = 256
@@ -46,6 +48,8 @@ class _Topic:
         self.version = 0
         self.shown = b""
         self.chunk = b""
+        self.due = 0.0
+        """When it may be looked at again."""
         self.looking: asyncio.Task[None] | None = None
         self.looked = asyncio.Event()
         """Set when the look in progress has ended."""
@@ -173,11 +177,13 @@ class Feed:
             took = 0.0
             for topic in list(self._topics.values()):
                 started = self._clock.monotonic()
-                if topic.looking is None and await self._look_at(topic):
-                    took += self._clock.monotonic() - started
+                if topic.looking is None and topic.due <= started and await self._look_at(topic):
+                    ended = self._clock.monotonic()
+                    topic.due = ended + (ended - started) * SHARE
+                    took += ended - started
             if self._version != self._told:
                 self._tell()  # once for all: each turn wakes every follower
-            await self._clock.wait(self._closed, max(TICK_S, took * SHARE))
+            await self._clock.wait(self._closed, max(TICK_S, took * SHARE_OF_ALL))
 
     async def _look_at(self, topic: _Topic) -> bool:
         """Look at a topic, or wait for the look in progress. False: it goes on, and that is shown."""

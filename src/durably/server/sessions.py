@@ -77,7 +77,8 @@ class Sessions:
             return None
         if statement.ends_at <= self._now_s():
             return None
-        return self._tokens.named(statement.name)
+        found = self._tokens.named(statement.name)
+        return found and msgspec.structs.replace(found, ends_at=statement.ends_at)
 
     def invite(self) -> str:
         """A code that signs in once, as the token with the highest role, within 15 minutes."""

@@ -4,15 +4,14 @@ from typing import Annotated, Any
 
 from litestar import Request, get
 from litestar.params import QueryParameter
-from litestar.types import ASGIApp, Receive, Scope, Send
+from litestar.types import ASGIApp
 
 from durably.server.answers import problems
 from durably.server.auth import Role, require
 from durably.server.live import too_many_topics
 from durably.server.parameters import no_other_query
-from durably.server.routes.events import STREAM_PATIENCE_S, STREAM_RESPONSE, LastEventId
+from durably.server.routes.events import STREAM_RESPONSE, LastEventId, stream
 from durably.server.service import service_of
-from durably.server.streams import send_stream
 from durably.server.views.topics import render_of
 
 _MOST = 8
@@ -45,12 +44,7 @@ async def live(
     audience = principal.role.name  # what one role is refused another may see
     if not service.feed.has_room((name for name, _ in rendered), audience):
         raise too_many_topics()
-    chunks = service.feed.follow(rendered, last_event_id, audience)
-
-    async def app(_: Scope, receive: Receive, send: Send) -> None:
-        await send_stream(receive, send, chunks, patience=STREAM_PATIENCE_S)
-
-    return app
+    return stream(request, service.feed.follow(rendered, last_event_id, audience))
 
 
 HANDLERS = [live]
