@@ -25,6 +25,7 @@ from tests.postgres import binaries, running_server
 import durably
 from durably import JobQueueService, NewJob
 from durably.cli.signals import run
+from durably.engine import resident
 
 ROOT = Path(__file__).parent.parent
 RESULTS = ROOT / "benchmarks" / "results"
@@ -154,8 +155,9 @@ async def completed(queue: JobQueueService, jobs: int) -> None:
 
 def resident_bytes() -> int:
     """The memory of this process that is in RAM."""
-    pages = int(Path("/proc/self/statm").read_text().split()[1])
-    return pages * os.sysconf("SC_PAGE_SIZE")
+    held = resident.resident_bytes()
+    assert held is not None, "this system does not say"
+    return held
 
 
 def machine() -> dict[str, str]:

@@ -1,5 +1,7 @@
 """Changesets: jobs, records, events and cancellations that commit together or not at all."""
 
+import asyncio
+import itertools
 from typing import Any
 
 import pytest
@@ -122,3 +124,14 @@ def test_names_are_checked_when_they_are_given(name: Any) -> None:
         changes.cancel_job(name)
 
     assert changes.freeze() == empty
+
+
+async def test_what_is_kept_once_is_made_by_the_first_to_come(queue: JobQueueService) -> None:
+    """All who come at the same time are given one text; one of them is told that it made it."""
+    numbers = itertools.count()
+    kept = await asyncio.gather(
+        *(queue.keep_once("salt", lambda: f"made-{next(numbers)}") for _ in range(5))
+    )
+    assert len({text for text, _ in kept}) == 1
+    assert sorted(made for _, made in kept) == [False] * 4 + [True]
+    assert await queue.keep_once("salt", lambda: "late") == (kept[0][0], False)

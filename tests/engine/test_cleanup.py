@@ -30,9 +30,8 @@ async def test_only_old_finished_jobs_go(queue: JobQueueService) -> None:
         await queue.add_job("nobody's"),
         await queue.add_job("x", delay=60),
     ]
-    await asyncio.sleep(
-        1.0
-    )  # a store's clock cannot be moved; far more than a busy machine holds up
+    # A store's clock cannot be moved; this is far more than a busy machine holds up.
+    await asyncio.sleep(1.0)
     young = await queue.wait((await queue.add_job("done")).id, timeout=5)
 
     assert await queue.cleanup() == 0

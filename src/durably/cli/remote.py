@@ -81,7 +81,7 @@ class RemoteQueue:
     async def get_job(self, id: str) -> Job | None:
         """See `JobQueueService.get_job`."""
         try:
-            return self._ask("GET", _job(id), Job)  # type: ignore[no-any-return]
+            return self._ask("GET", _job(id), Job)  # type: ignore[no-any-return]  # decoded as Job
         except Failure as failure:
             if failure.exit_code == NOT_FOUND:
                 return None
@@ -89,12 +89,12 @@ class RemoteQueue:
 
     async def cancel_job(self, id: str) -> Job:
         """See `JobQueueService.cancel_job`."""
-        return self._ask("POST", _job(id, "cancel"), Job)  # type: ignore[no-any-return]
+        return self._ask("POST", _job(id, "cancel"), Job)  # type: ignore[no-any-return]  # decoded as Job
 
     async def retry_job(self, id: str, *, payload: Any = _UNCHANGED) -> Job:
         """See `JobQueueService.retry_job`."""
         body = None if payload is _UNCHANGED else {"payload": payload}
-        return self._ask("POST", _job(id, "retry"), Job, body)  # type: ignore[no-any-return]
+        return self._ask("POST", _job(id, "retry"), Job, body)  # type: ignore[no-any-return]  # decoded as Job
 
     async def explain(self, id: str) -> str:
         """See `JobQueueService.explain`."""

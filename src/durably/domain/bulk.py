@@ -6,7 +6,7 @@ from enum import StrEnum
 import msgspec
 
 from durably.domain import transitions
-from durably.domain.job import JobRecord
+from durably.domain.job import JobRecord, JobStatus
 
 ACT_MOST = 1_000
 """So many jobs one action names: others wait for its transaction."""
@@ -26,6 +26,12 @@ class Acted(msgspec.Struct, frozen=True):
     changed: int
     refused: int
     """Unknown, in a status that forbids it, or its unique key is another's."""
+
+
+def statuses_of(action: BulkAction) -> tuple[JobStatus, ...]:
+    """The statuses that *action* may meet."""
+    final = action is not BulkAction.CANCEL
+    return tuple(status for status in JobStatus if status.is_final is final)
 
 
 def allowed(

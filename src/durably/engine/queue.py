@@ -14,7 +14,12 @@ import uuid_utils
 
 from durably.domain.bulk import ACT_MOST, Acted, BulkAction
 from durably.domain.clock import Clock, SystemClock, to_datetime
-from durably.domain.errors import JobNotFoundError, StoreClosedError, StoreError
+from durably.domain.errors import (
+    JobNotFoundError,
+    StoreClosedError,
+    StoreError,
+    VersionConflictError,
+)
 from durably.domain.job import Job, JobPriority, JobStatus, NewJob, State
 from durably.domain.outcome import NO_CHANGES, Changes, Event, Put, Record, check_seconds
 from durably.domain.payload import check_text, encode
@@ -637,6 +642,22 @@ class JobQueueService:
         """Records of a kind in the order of their ids, beyond the id *after*."""
         check_count("limit", limit, most=_LIST_MOST)
         return await self._store.records(kind, limit=limit, after=after, newest_first=newest_first)
+
+    async def keep_once(self, kind: str, make: Callable[[], str]) -> tuple[str, bool]:
+        """The text of the store's only record of a kind; whoever comes first has *make* make it.
+
+        Returns:
+            The text, and whether this call made it.
+        """
+        while (record := await self.get_record(kind, kind)) is None:
+            changes, made = self.changeset(), make()
+            changes.put(kind, kind, made, expect=0)
+            try:
+                await self.commit(changes)
+            except VersionConflictError:  # another was quicker
+                continue
+            return made, True
+        return str(record.value), False
 
     async def count_records(self, kind: str) -> int:
         """How many records of a kind there are."""

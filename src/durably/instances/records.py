@@ -352,7 +352,9 @@ class Records:
     async def deployment(self) -> str:
         """The id of this deployment, twelve hexadecimal digits; made at the first call ever."""
         if self._deployment is None:
-            self._deployment = await self._once(DEPLOYMENT, lambda: secrets.token_hex(6))
+            self._deployment, _ = await self._queue.keep_once(
+                DEPLOYMENT, lambda: secrets.token_hex(6)
+            )
         return self._deployment
 
     async def upstream_name(self, instance_id: str) -> str:
@@ -365,15 +367,7 @@ class Records:
 
     async def webhook_secret(self) -> str:
         """The signing secret of this store; made at the first call ever."""
-        return await self._once(SECRET, lambda: generate_secret(secrets.token_bytes))
-
-    async def _once(self, kind: str, make: Callable[[], str]) -> str:
-        """The text kept under *kind*; the first to come makes it."""
-        while (record := await self._queue.get_record(kind, kind)) is None:
-            changes = self._queue.changeset()
-            changes.put(kind, kind, make(), expect=0)
-            try:
-                await self._queue.commit(changes)
-            except VersionConflictError:
-                continue
-        return str(record.value)
+        secret, _ = await self._queue.keep_once(
+            SECRET, lambda: generate_secret(secrets.token_bytes)
+        )
+        return secret

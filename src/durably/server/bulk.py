@@ -5,29 +5,19 @@ after any batch; nothing is remembered here. The cursor only goes down: what is 
 visited, nor is anything visited twice.
 """
 
-from collections.abc import Mapping
-from types import MappingProxyType
 from typing import Annotated
 
 import msgspec
 from msgspec import Meta
 
 from durably import JobStatus
-from durably.domain.bulk import ACT_MOST, BulkAction
+from durably.domain.bulk import ACT_MOST, BulkAction, statuses_of
 from durably.server.audit import Origin
 from durably.server.service import Service
 from durably.server.views.jobs import JobQuery
 
 _PREVIEW_ROWS = 500_000
 """A preview that has to count looks at so many jobs at most."""
-ALLOWED: Mapping[BulkAction, tuple[JobStatus, ...]] = MappingProxyType(
-    {
-        BulkAction.RETRY: (JobStatus.COMPLETED, JobStatus.FAILED, JobStatus.CANCELLED),
-        BulkAction.CANCEL: (JobStatus.PENDING, JobStatus.PROCESSING),
-        BulkAction.DELETE: (JobStatus.COMPLETED, JobStatus.FAILED, JobStatus.CANCELLED),
-    }
-)
-"""What the status of a job allows."""
 _UNASKED = frozenset({(BulkAction.RETRY, JobStatus.COMPLETED)})
 """Allowed, and yet only done where the filter names the status."""
 
@@ -58,8 +48,8 @@ class Done(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
 def statuses_for(action: BulkAction, where: JobQuery) -> tuple[JobStatus, ...]:
     """The statuses that *action* may meet within *where*; none when they exclude each other."""
     if where.status is not None:
-        return (where.status,) if where.status in ALLOWED[action] else ()
-    return tuple(one for one in ALLOWED[action] if (action, one) not in _UNASKED)
+        return (where.status,) if where.status in statuses_of(action) else ()
+    return tuple(one for one in statuses_of(action) if (action, one) not in _UNASKED)
 
 
 async def preview(service: Service, action: BulkAction, where: JobQuery) -> Preview:

@@ -245,25 +245,24 @@ def _live(figures: StoreStats, now_s: int, looks: Sequence[_Look]) -> dict[int, 
 
 
 def _point(activity: Iterable[Activity], at: int, seconds: int, depth: Depth | None) -> Point:
-    within = [one for one in activity if at <= one.window * ACTIVITY_WINDOW_S < at + seconds]
-    return Point(
-        finished=sum(one.finished for one in within),
-        attempts=sum(one.attempts for one in within),
-        failed=sum(one.failed for one in within),
-        wait=merge(one.wait for one in within),
-        run=merge(one.run for one in within),
-        depth=depth,
+    return _added(
+        [one for one in activity if at <= one.window * ACTIVITY_WINDOW_S < at + seconds], depth
     )
 
 
 def _sum(points: Sequence[Point]) -> Point:
+    depths = (one.depth for one in reversed(points))
+    return _added(points, next((depth for depth in depths if depth is not None), None))
+
+
+def _added(parts: Sequence[Activity | Point], depth: Depth | None) -> Point:
     return Point(
-        finished=sum(one.finished for one in points),
-        attempts=sum(one.attempts for one in points),
-        failed=sum(one.failed for one in points),
-        wait=merge(one.wait for one in points),
-        run=merge(one.run for one in points),
-        depth=next((one.depth for one in reversed(points) if one.depth is not None), None),
+        finished=sum(one.finished for one in parts),
+        attempts=sum(one.attempts for one in parts),
+        failed=sum(one.failed for one in parts),
+        wait=merge(one.wait for one in parts),
+        run=merge(one.run for one in parts),
+        depth=depth,
     )
 
 

@@ -3,10 +3,12 @@
 from typing import Annotated, Any, TypeAlias
 
 from litestar import Request
-from litestar.params import HeaderParameter, PathParameter
+from litestar.params import HeaderParameter, PathParameter, QueryParameter
 
+from durably import JobStatus
 from durably.instances import Fault
 from durably.server.errors import invalid
+from durably.server.schemas import NO_NUL
 
 JobId: TypeAlias = Annotated[str, PathParameter(description="The id of the job.")]
 InstanceId: TypeAlias = Annotated[str, PathParameter(description="The id of the instance.")]
@@ -23,6 +25,24 @@ IdempotencyKey: TypeAlias = Annotated[
         pattern=r"^[!-~]+$",
         description="Makes the request safe to repeat for 24 hours: the same key and body get the "
         "answer of the first request, and nothing is made twice.",
+    ),
+]
+OfStatus: TypeAlias = Annotated[
+    JobStatus | None, QueryParameter(description="Only these; scheduled jobs are pending.")
+]
+OfType: TypeAlias = Annotated[
+    str | None, QueryParameter(min_length=1, max_length=200, pattern=NO_NUL)
+]
+OfQueue: TypeAlias = Annotated[
+    str | None, QueryParameter(min_length=1, max_length=100, pattern=NO_NUL)
+]
+AfterRecord: TypeAlias = Annotated[
+    str | None,
+    QueryParameter(
+        min_length=1,
+        max_length=200,
+        pattern=NO_NUL,
+        description="Go on after this one: nextCursor of the page before.",
     ),
 ]
 

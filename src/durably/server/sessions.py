@@ -13,7 +13,7 @@ from collections.abc import Callable
 
 import msgspec
 
-from durably import Clock, JobQueueService, VersionConflictError
+from durably import Clock, JobQueueService
 from durably.server.auth import Principal, Tokens
 
 SESSION_S = 12 * 3600
@@ -105,16 +105,8 @@ class Sessions:
 
 async def session_key(queue: JobQueueService) -> tuple[bytes, bool]:
     """The key of the store, and whether this call made it: then nobody has signed in before."""
-    while (record := await queue.get_record(_KEY, _KEY)) is None:
-        changes = queue.changeset()
-        key = secrets.token_bytes(_KEY_BYTES)
-        changes.put(_KEY, _KEY, key.hex(), expect=0)
-        try:
-            await queue.commit(changes)
-        except VersionConflictError:  # another server was quicker
-            continue
-        return key, True
-    return bytes.fromhex(record.value), False
+    text, made = await queue.keep_once(_KEY, lambda: secrets.token_hex(_KEY_BYTES))
+    return bytes.fromhex(text), made
 
 
 def _text(raw: bytes) -> str:

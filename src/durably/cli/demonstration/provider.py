@@ -67,7 +67,7 @@ class Control:
 
     async def bill(self) -> Bill:
         """What is and was rented."""
-        return await self._ask("GET", "billing", Bill)  # type: ignore[no-any-return]
+        return await self._ask("GET", "billing", Bill)  # type: ignore[no-any-return]  # decoded as Bill
 
     async def _ask(self, method: str, route: str, kind: Any, body: bytes | None = None) -> Any:
         async with self._session.request(method, f"/control/{route}", data=body) as answer:

@@ -13,9 +13,14 @@ from durably.server.answers import answer, entity, problems
 from durably.server.auth import Role, require
 from durably.server.errors import invalid
 from durably.server.idempotency import Key
-from durably.server.parameters import IdempotencyKey, IfNoneMatch, InstanceId, no_other_query
+from durably.server.parameters import (
+    AfterRecord,
+    IdempotencyKey,
+    IfNoneMatch,
+    InstanceId,
+    no_other_query,
+)
 from durably.server.schemas import (
-    NO_NUL,
     InstanceAccepted,
     InstanceBody,
     InstanceDetail,
@@ -101,15 +106,7 @@ async def _prepared(service: Service, raw: dict[str, Any]) -> tuple[Instance, Ch
 async def list_instances(
     request: Request[Any, Any, Any],
     limit: Annotated[int, QueryParameter(ge=1, le=1000)] = 50,
-    after: Annotated[
-        str | None,
-        QueryParameter(
-            min_length=1,
-            max_length=200,
-            pattern=NO_NUL,
-            description="Go on after this one: nextCursor of the page before.",
-        ),
-    ] = None,
+    after: AfterRecord = None,
 ) -> Response[InstancePage]:
     """Newest first, terminated ones included."""
     no_other_query(request, "limit", "after")

@@ -14,7 +14,6 @@ from durably import (
     Job,
     JobNotFoundError,
     JobPriority,
-    JobStatus,
     PayloadError,
     VersionConflictError,
 )
@@ -24,10 +23,17 @@ from durably.server.answers import answer, entity, problems
 from durably.server.auth import Role, require
 from durably.server.errors import invalid
 from durably.server.idempotency import Key
-from durably.server.parameters import IdempotencyKey, IfNoneMatch, JobId, no_other_query
+from durably.server.parameters import (
+    IdempotencyKey,
+    IfNoneMatch,
+    JobId,
+    OfQueue,
+    OfStatus,
+    OfType,
+    no_other_query,
+)
 from durably.server.redaction import RedactedValueError
 from durably.server.schemas import (
-    NO_NUL,
     Explanation,
     JobBody,
     JobPage,
@@ -116,15 +122,9 @@ def _added(changes: Changeset, body: JobBody) -> FollowUp:
 )
 async def list_jobs(
     request: Request[Any, Any, Any],
-    status: Annotated[
-        JobStatus | None, QueryParameter(description="Only these; scheduled jobs are pending.")
-    ] = None,
-    type: Annotated[
-        str | None, QueryParameter(min_length=1, max_length=200, pattern=NO_NUL)
-    ] = None,
-    queue: Annotated[
-        str | None, QueryParameter(min_length=1, max_length=100, pattern=NO_NUL)
-    ] = None,
+    status: OfStatus = None,
+    type: OfType = None,
+    queue: OfQueue = None,
     limit: Annotated[int, QueryParameter(ge=1, le=1000)] = 100,
     after: Annotated[
         str | None,

@@ -7,12 +7,11 @@ from litestar import Request, Response, get, post
 from litestar.params import QueryParameter
 from msgspec import Meta
 
-from durably import JobStatus
 from durably.domain.bulk import BulkAction
 from durably.server import bulk
 from durably.server.answers import answer, problems
 from durably.server.auth import Role, require
-from durably.server.parameters import no_other_query
+from durably.server.parameters import OfQueue, OfStatus, OfType, no_other_query
 from durably.server.schemas import NO_NUL
 from durably.server.service import origin_of, service_of
 from durably.server.validation import decode_object, fitted
@@ -50,15 +49,9 @@ class BulkBody(
 )
 async def search_jobs(
     request: Request[Any, Any, Any],
-    status: Annotated[
-        JobStatus | None, QueryParameter(description="Only these; scheduled jobs are pending.")
-    ] = None,
-    type: Annotated[
-        str | None, QueryParameter(min_length=1, max_length=200, pattern=NO_NUL)
-    ] = None,
-    queue: Annotated[
-        str | None, QueryParameter(min_length=1, max_length=100, pattern=NO_NUL)
-    ] = None,
+    status: OfStatus = None,
+    type: OfType = None,
+    queue: OfQueue = None,
     tag: Annotated[str | None, QueryParameter(min_length=1, max_length=100, pattern=NO_NUL)] = None,
     text: Annotated[
         str | None,

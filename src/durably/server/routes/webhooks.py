@@ -8,8 +8,8 @@ from litestar.params import PathParameter, QueryParameter
 from durably.instances import DeliveryStatus, WebhookDelivery
 from durably.server.answers import answer, problems
 from durably.server.auth import Role, require
-from durably.server.parameters import no_other_query
-from durably.server.schemas import NO_NUL, DeliveriesView, TargetBody, Targets
+from durably.server.parameters import AfterRecord, no_other_query
+from durably.server.schemas import DeliveriesView, TargetBody, Targets
 from durably.server.service import origin_of, service_of
 from durably.server.validation import decode_object, fitted
 from durably.server.views.instances import delivery_page
@@ -28,15 +28,7 @@ async def list_webhooks(
     request: Request[Any, Any, Any],
     status: Annotated[DeliveryStatus | None, QueryParameter(description="Only these.")] = None,
     limit: Annotated[int, QueryParameter(ge=1, le=1000)] = 50,
-    after: Annotated[
-        str | None,
-        QueryParameter(
-            min_length=1,
-            max_length=200,
-            pattern=NO_NUL,
-            description="Go on after this one: nextCursor of the page before.",
-        ),
-    ] = None,
+    after: AfterRecord = None,
 ) -> Response[DeliveriesView]:
     """Those of the newest instances first, with every attempt.
 

@@ -76,6 +76,12 @@ def depth_rows(
     ]
 
 
+def oldest_of(rows: Iterable[DepthRow]) -> datetime | None:
+    """Since when the job that has been ready longest in any of *rows* has been so."""
+    times = (row.oldest_ready_at for row in rows)
+    return min((at for at in times if at is not None), default=None)
+
+
 def handled_lanes(workers: Iterable[WorkerState]) -> set[tuple[str, str]]:
     """The (queue, type) that some live worker runs."""
     return {

@@ -7,15 +7,15 @@ from urllib.parse import urlencode
 import msgspec
 
 from durably.engine.stats import QueueStats, queue_stats
+from durably.instances.records import TARGET
 from durably.server.service import Service
 from durably.server.views.capacity import Capacity, capacity
-from durably.server.views.depth import Counts, DepthRow, counted, depth_rows
+from durably.server.views.depth import Counts, DepthRow, counted, depth_rows, oldest_of
 from durably.store import StoreStats, WorkerState
 
 _LATE_S = 60.0
 """A job that has been ready for longer is worth a warning."""
 _ERRORS, _OF_ATTEMPTS = 0.1, 20
-_DISABLED_TARGETS = "webhook_target"
 
 
 class Warning(msgspec.Struct, frozen=True, kw_only=True):
@@ -109,8 +109,7 @@ class _Seen(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def oldest_ready_at(self) -> datetime | None:
-        times = [row.oldest_ready_at for row in self.depth if row.oldest_ready_at is not None]
-        return min(times, default=None)
+        return oldest_of(self.depth)
 
 
 async def overview(service: Service) -> Overview:
@@ -162,7 +161,7 @@ async def _look(service: Service) -> _Seen:
         depth=depth_rows(figures.counts, await queue.oldest_ready(), workers, paused),
         workers=workers,
         paused=paused,
-        disabled_targets=await queue.count_records(_DISABLED_TARGETS),
+        disabled_targets=await queue.count_records(TARGET),
     )
 
 

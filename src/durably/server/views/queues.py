@@ -5,7 +5,7 @@ from datetime import datetime
 import msgspec
 
 from durably.server.service import Service
-from durably.server.views.depth import Counts, DepthRow, counted, depth_rows, grouped
+from durably.server.views.depth import Counts, DepthRow, counted, depth_rows, grouped, oldest_of
 from durably.store import WorkerState
 
 
@@ -69,11 +69,10 @@ def _queue_row(
     *,
     paused: bool,
 ) -> QueueRow:
-    times = [row.oldest_ready_at for row in rows if row.oldest_ready_at is not None]
     return QueueRow(
         name=name,
         paused=paused,
-        oldest_ready_at=min(times, default=None),
+        oldest_ready_at=oldest_of(rows),
         workers=len(workers),
         slots=sum(worker.info.concurrency for worker in workers),
         types=_type_rows(rows, _limits(workers)),
