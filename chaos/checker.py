@@ -24,9 +24,10 @@ SILENCING = frozenset({"stop", "stall", "half-open", "lost reply"})
 """After them a process lives, and holds what it has claimed until its lease ends."""
 HARMLESS = frozenset({"clock ahead", "clock back"})
 """They explain nothing: no lease goes by the wall clock."""
-REPORT_S = 1.0
+REPORT_S = 2.0
 """How long the end of an execution may take to be recorded: a fault that comes later cannot have
-kept it from that."""
+kept it from that. What ends while its process still feels the fault before waits for the pause after
+an error (0.5 s) and for a new connection; the rest is for processes that wait for a core."""
 LEAST_LEASE = 0.5
 """A lease is renewed each third: of a process that stops it lasts two thirds, less a late renewal."""
 
@@ -172,6 +173,7 @@ class _Case:
         self.promises = promises
         self.slots = slots
         self.lease_s = lease_s
+        self.first = events[0].t if events else 0.0
         self.last = events[-1].t if events else 0.0
         self.finals = {final.id: final for final in finals}
         self.asked = {e.key for e in events if e.what == "adding"}
@@ -197,6 +199,11 @@ class _Case:
                 run.end, run.how = event.t, event.how
         self.faults = list(_faults(events, self.last))
         self.harmful = [fault for fault in self.faults if fault.kind not in HARMLESS]
+
+    def told(self, run: Run) -> str:
+        """Its name and times, in seconds of the history."""
+        end = "" if run.end is None else f"{run.end - self.first:.2f} {run.how}"
+        return f"{run.name} ({run.start - self.first:.2f}-{end})"
 
     def over(self, run: Run) -> float:
         """When *run* did its last: it ended, or its process was stopped for good."""
@@ -321,7 +328,9 @@ def _explained(case: _Case) -> Iterator[str]:
     for job in case.runs:
         for earlier, later in case.repeated(job):
             if not case.struck(earlier, later.start):
-                yield f"unexplained: job {job} ran as {earlier.name}, then as {later.name}"
+                yield (
+                    f"unexplained: job {job} ran as {case.told(earlier)}, then as {case.told(later)}"
+                )
 
 
 def _overlapping(case: _Case) -> Iterator[str]:
@@ -333,7 +342,7 @@ def _overlapping(case: _Case) -> Iterator[str]:
             if not case.promises[earlier.type].stoppable and case.struck(earlier, later.start):
                 continue
             if not any(_excuses(case, fault, earlier, later) for fault in case.faults):
-                yield f"overlap: {earlier.name} of job {job} still ran when {later.name} began"
+                yield f"overlap: {case.told(earlier)} of job {job} still ran, {case.told(later)}"
 
 
 def _excuses(case: _Case, fault: Fault, earlier: Run, later: Run) -> bool:

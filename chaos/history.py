@@ -1,4 +1,4 @@
-"""What happened, as the processes wrote it down: one JSON object a line, synced to disk."""
+"""What happened, as the processes wrote it down: one JSON object a line."""
 
 import os
 import time
@@ -46,13 +46,13 @@ class History:
         self._file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
 
     def say(self, what: str, *, pid: int | None = None, **fields: str | int) -> None:
-        """Append one line; it is on disk when this returns. *pid* is by default our own.
+        """Append one line. *pid* is by default our own.
 
-        A kill during the write may cut it where a page of the file ends: each begins a new line.
+        The kernel has it when this returns, which is enough: processes are killed, machines are not.
+        To sync it would stop the event loop that is watched. A kill during the write may cut it where a page of the file ends: each begins a new line.
         """
         event = Event(t=now(), what=what, pid=os.getpid() if pid is None else pid, **fields)  # type: ignore[arg-type]  # by name
         os.write(self._file, b"\n" + msgspec.json.encode(event) + b"\n")
-        os.fsync(self._file)
 
 
 def read(path: Path) -> list[Event]:
