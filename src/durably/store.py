@@ -39,6 +39,9 @@ class Capabilities(msgspec.Struct, frozen=True, kw_only=True):
 class NoticeKind(StrEnum):
     """What a store tells its listeners."""
 
+    COMING = "coming"
+    """Jobs are being added here: an exchange that is asked for now will meet them. Told before the
+    commit, by stores where that saves time."""
     READY = "ready"
     """Jobs have become ready, or have got a time when they will, here or in another process."""
     FINISHED = "finished"
@@ -50,7 +53,7 @@ class NoticeKind(StrEnum):
 
 
 class Notice(msgspec.Struct, frozen=True):
-    """Told on the event loop after the commit. A hint: it may be missing or come twice."""
+    """Told on the event loop, all but COMING after the commit. A hint: it may be missing or come twice."""
 
     kind: NoticeKind
     ids: tuple[str, ...] = ()

@@ -13,7 +13,7 @@ import pytest
 from durably.domain.errors import StoreBusyError, StoreError
 from durably.domain.job import JobStatus
 from durably.domain.search import Search
-from durably.store import NoticeKind
+from durably.store import Exchanged, Notice, NoticeKind
 from durably.stores.sqlite.searching import Look
 from durably.stores.sqlite.session import Session
 from durably.stores.sqlite.store import SQLiteStore
@@ -130,6 +130,23 @@ async def test_new_jobs_are_noticed_in_other_stores(store: SQLiteStore, other: S
     await other.register(info())
     async with capture(other, NoticeKind.READY):
         await add(store)
+
+
+async def test_who_asks_while_jobs_are_coming_meets_them(store: SQLiteStore) -> None:
+    """An idle worker need not wait for the commit: what it asks for stands behind the new jobs."""
+    worker = await store.register(info())
+    asked: list[asyncio.Task[Exchanged]] = []
+
+    def hear(notice: Notice) -> None:
+        if notice.kind is NoticeKind.COMING:
+            asked.append(asyncio.create_task(store.exchange(worker, claim=claim_of())))
+
+    unsubscribe = store.subscribe(hear)
+    [job] = await store.enqueue([draft()])
+    unsubscribe()
+
+    [exchange] = asked
+    assert [claimed.record.id for claimed in (await exchange).claimed] == [job.id]
 
 
 async def test_records_alone_wake_no_worker(store: SQLiteStore) -> None:

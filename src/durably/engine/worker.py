@@ -248,6 +248,9 @@ class Worker:
         if notice.kind is NoticeKind.READY:
             self._news = True
             self._look_now()
+        elif notice.kind is NoticeKind.COMING:
+            if not self._slots.running and not self._ahead:
+                self._look_now()  # who has something to do asks often enough
         elif notice.kind is NoticeKind.CONTROL:
             self._look = self._ask = True
             self._wake.set()

@@ -205,6 +205,9 @@ class SQLiteStore:
                 lambda session: self._insert_gathered(session, gathered),
                 lambda stored, error: self._settle_gathered(gathered, stored, error),
             )
+            # What is asked for from now on stands behind them in the writer's queue.
+            self._has_news = True
+            self._notify(Notice(NoticeKind.COMING))
         return await future
 
     def _insert_gathered(self, session: Session, gathered: list[_Enqueue]) -> list[Job]:
