@@ -53,8 +53,12 @@ class Pace:
 
     @property
     def patience_s(self) -> float:
-        """How long work at hand may hold up an exchange, which then tells and takes the more."""
-        return self._round_trip / 4
+        """How long work at hand may hold up an exchange, which then tells and takes the more.
+
+        Not at all where exchanges are short: then nobody stands in the way, and the slots and the
+        store should work at the same time.
+        """
+        return max(0.0, self._round_trip - AHEAD_S) / 4
 
     @property
     def ahead_s(self) -> float:
