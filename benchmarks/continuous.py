@@ -1,6 +1,7 @@
 """Does throughput last, with one process that adds and one that works, also beside an old snapshot?"""
 
 import asyncio
+import math
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -16,34 +17,48 @@ PENDING = 4_000
 """So many jobs the feeder keeps waiting."""
 CONCURRENCY = 64
 WINDOWS = 6
+BATCH = 500
+TICK_S = 0.02
+UNBOUNDED = math.inf
+STEADY_PER_S = 2_000.0
+SHARE = 0.7
+"""Of the peak."""
 
 
 async def measure(url: str, *, seconds: float) -> Figures:
     """Jobs per second over all and in each sixth of the time, and the last sixth as a share of the first."""
-    async with _running(url) as done:
+    async with _running(url) as (done, _):
         windows = [await _window(done, seconds / WINDOWS) for _ in range(WINDOWS)]
     return _lasting(windows)
 
 
 async def measure_pinned(url: str, *, seconds: float) -> Figures:
-    """The same while somebody holds a REPEATABLE READ transaction (PostgreSQL), beside before and after.
+    """What is kept up while somebody holds a REPEATABLE READ transaction (PostgreSQL), and after it.
 
-    Before it and after it a fifth of the time each is measured in the same run; of the time after it
-    the last third tells whether the rate has recovered.
+    Jobs come at 2,000 a second, then at 70 % of the peak of the same run, each time for *seconds*
+    beside a snapshot of its own. After each as many as can be done come for a fifth of that: the last
+    third of it tells whether the peak has recovered.
     """
-    async with _running(url) as done:
-        clean = await _window(done, seconds / 5)
-        snapshot = await _old_snapshot(url)
-        windows = [await _window(done, seconds / WINDOWS) for _ in range(WINDOWS)]
-        await snapshot.close()
-        *_, released = [await _window(done, seconds / 15) for _ in range(3)]
-    lasting = _lasting(windows)
-    return {
-        **lasting,
-        "clean_per_s": clean,
-        "pinned_of_clean": lasting["continuous_per_s"] / clean,
-        "released_of_clean": released / clean,
-    }
+    figures: Figures = {}
+    async with _running(url) as (done, rate):
+        peak = await _window(done, seconds / 5)
+        for name, offered in (("steady", STEADY_PER_S), ("share", peak * SHARE)):
+            rate.value = offered
+            await _window(done, seconds / 15)  # what came before is done
+            snapshot = await _old_snapshot(url)
+            windows = [await _window(done, seconds / WINDOWS) for _ in range(WINDOWS)]
+            await snapshot.close()
+            rate.value = UNBOUNDED
+            *_, released = [await _window(done, seconds / 15) for _ in range(3)]
+            lasting = _lasting(windows)
+            figures |= {
+                f"{name}_offered_per_s": offered,
+                f"{name}_done_of_offered": lasting["continuous_per_s"] / offered,
+                f"{name}_last_of_offered": windows[-1] / offered,
+                f"{name}_released_of_peak": released / peak,
+                **{key: rate for key, rate in lasting.items() if key.startswith("window")},
+            }
+    return {"peak_per_s": peak, **figures}
 
 
 def _lasting(windows: list[float]) -> Figures:
@@ -55,13 +70,19 @@ def _lasting(windows: list[float]) -> Figures:
 
 
 @asynccontextmanager
-async def _running(url: str) -> AsyncIterator["Synchronized[int]"]:
-    """A process that adds and one that works; gives how many jobs are done, once the first is."""
+async def _running(
+    url: str,
+) -> AsyncIterator[tuple["Synchronized[int]", "Synchronized[float]"]]:
+    """A process that adds and one that works, once the first job is done.
+
+    Gives how many jobs are done, and how many come in a second, which may be changed.
+    """
     done: Synchronized[int] = support.processes.Value("q", 0, lock=False)
     stop: Synchronized[int] = support.processes.Value("b", 0, lock=False)
+    rate: Synchronized[float] = support.processes.Value("d", UNBOUNDED, lock=False)
     processes = [
-        support.processes.Process(target=part, args=(url, done, stop), daemon=True)
-        for part in (work, feed)
+        support.processes.Process(target=work, args=(url, done, stop), daemon=True),
+        support.processes.Process(target=feed, args=(url, done, stop, rate), daemon=True),
     ]
     async with JobQueueService(url):
         pass  # the schema is there before both come
@@ -69,7 +90,7 @@ async def _running(url: str) -> AsyncIterator["Synchronized[int]"]:
         process.start()
     while not done.value:
         await asyncio.sleep(0.01)
-    yield done
+    yield done, rate
     stop.value = 1
     for process in processes:
         await asyncio.to_thread(process.join)
@@ -106,17 +127,28 @@ def work(url: str, done: "Synchronized[int]", stop: "Synchronized[int]") -> None
     run(main())
 
 
-def feed(url: str, done: "Synchronized[int]", stop: "Synchronized[int]") -> None:
-    """The process that adds them."""
+def feed(
+    url: str,
+    done: "Synchronized[int]",
+    stop: "Synchronized[int]",
+    rate: "Synchronized[float]",
+) -> None:
+    """The process that adds them: at *rate*, but never far more than are done."""
 
     async def main() -> None:
-        added = 0
+        added, owed, last = 0, 0.0, time.monotonic()
         async with JobQueueService(url) as queue:
             while not stop.value:
-                if added - done.value < PENDING:
-                    await queue.add_jobs([NewJob("noop", support.PAYLOAD) for _ in range(500)])
-                    added += 500
-                else:
-                    await asyncio.sleep(0.002)
+                now = time.monotonic()
+                # What could not be added in time is not added later: the rate is that of now.
+                owed = min(owed + (now - last) * min(rate.value, BATCH / TICK_S), BATCH)
+                last = now
+                count = min(int(owed), PENDING - (added - done.value))
+                if count < min(BATCH, rate.value * TICK_S):
+                    await asyncio.sleep(TICK_S / 5)
+                    continue
+                await queue.add_jobs([NewJob("noop", support.PAYLOAD) for _ in range(count)])
+                added += count
+                owed -= count
 
     run(main())
