@@ -12,7 +12,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from benchmarks.peers.protocol import Payload, Peer, Tally
+from benchmarks.peers.protocol import SETTLER, Payload, Peer, Tally
 
 PRODUCERS = 32
 PAUSE_S = 0.02
@@ -77,7 +77,7 @@ async def feed(peer: Peer, seconds: int, tally: Tally) -> None:
 
 async def settle(peer: Peer, jobs: int, tally: Tally) -> float:
     """Seconds from the first start of a job until no job is without its end."""
-    tally.ready()
+    tally.ready(SETTLER)
     while tally.done < jobs:
         await asyncio.sleep(0.002)
     while await peer.unfinished():
@@ -101,7 +101,7 @@ async def within(peer: Peer, jobs: int, tally: Tally) -> dict[str, float]:
 
 async def work(peer: Peer, worker: int, tally: Tally) -> None:
     """Run jobs until this process is ended."""
-    tally.ready()
+    tally.ready(worker)
     tally.wait_for_go()
     await peer.work(tally.handler(worker))
 

@@ -13,8 +13,10 @@ Handle = Callable[[Payload], None]
 WORKERS = 2
 LATENCIES = 4_096
 _SLOT = 3 + LATENCIES
-_DOUBLES = 1 + WORKERS * _SLOT + 1
-_READY = _DOUBLES - 1
+_READY = 1 + WORKERS * _SLOT
+SETTLER = WORKERS
+"""Counts among the processes that are ready, after the workers."""
+_DOUBLES = _READY + WORKERS + 1
 _BYTES = 8 * _DOUBLES
 
 
@@ -83,13 +85,16 @@ class Tally:
 
         return handle
 
-    def ready(self) -> None:
-        """Say that one more process has imported and opened what it needs."""
-        self._cells[_READY] += 1
+    def ready(self, process: int) -> None:
+        """Say that a worker, or `SETTLER`, has imported and opened what it needs.
 
-    def are_ready(self, workers: int) -> bool:
+        Each in a cell of its own: of two that add to one at the same time only one would count.
+        """
+        self._cells[_READY + process] = 1
+
+    def are_ready(self, processes: int) -> bool:
         """Whether so many are."""
-        return bool(self._cells[_READY] >= workers)
+        return sum(self._cells[_READY:]) >= processes
 
     def wait_for_go(self) -> None:
         """Return when `go` was called."""

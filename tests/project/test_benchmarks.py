@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from benchmarks.peers.protocol import SETTLER, Tally
 from benchmarks.run import MEASURES, SIZES, WHERE
 from tests.postgres import binaries
 
@@ -61,6 +62,16 @@ def test_peers_are_measured_beside_durably(tmp_path: Path) -> None:
     assert result["settings"]["failed"] == {}
     assert set(result["answers"]["peers_memory"]) == {"durably", "by hand"}
     assert {"process_2_per_s", "start_p99_ms"} <= set(result["answers"]["peers_sqlite"]["durably"])
+
+
+def test_each_process_counts_once_as_ready(tmp_path: Path) -> None:
+    """Whoever waits for three must not wait for ever because two were ready at the same moment."""
+    tally = Tally(tmp_path / "tally", new=True)
+    for process in (0, 0, SETTLER):
+        tally.ready(process)
+
+    assert tally.are_ready(2)
+    assert not tally.are_ready(3)
 
 
 def test_peers_on_a_server_also_have_to_last(tmp_path: Path) -> None:
