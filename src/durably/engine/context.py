@@ -274,6 +274,11 @@ class AttemptWrites:
         return self._now() - self._started_at
 
     @property
+    def unsettled(self) -> bool:
+        """Whether `settle` has something to learn."""
+        return self._unsettled is not None
+
+    @property
     def open_changes(self) -> Changeset:
         """What commits with the outcome, unless it has been: what came after would be lost."""
         if self.completed is not None or self._unsettled is not None:

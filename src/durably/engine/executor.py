@@ -32,7 +32,7 @@ from durably.engine.threads import Threads, original
 from durably.store import Claimed, Store
 
 _log = logging.getLogger("durably")
-_COMPLETED = OutcomeKind.COMPLETED
+_COMPLETED, _RESERVED = OutcomeKind.COMPLETED, State.RESERVED
 UNWIND_LONGEST_S = 5.0
 """So long an async handler may go on after its timeout before its attempt is over without it."""
 
@@ -44,6 +44,9 @@ class Interruption(StrEnum):
     TIMEOUT = "timeout"
     SHUTDOWN = "shutdown"
     LEASE_LOST = "lease lost"
+
+
+_LEASE_LOST = Interruption.LEASE_LOST
 
 
 class Surroundings(NamedTuple):
@@ -82,7 +85,7 @@ class Attempt:
         self.claimed = claimed
         self.lease = claimed.lease
         self.handler = handler
-        self.untold = claimed.record.state == State.RESERVED
+        self.untold = claimed.record.state == _RESERVED
         """Whether the store does not know that it runs."""
         self.task: asyncio.Task[None] | None = None
         """What runs it; set before `run`."""
@@ -119,7 +122,8 @@ class Attempt:
                 result = await self.handler.function(self._context())
             else:
                 result = await self._in_thread()
-            await self._writes.settle()
+            if self._writes.unsettled:
+                await self._writes.settle()
             outcome = self._completed(result)
         except BaseException as error:  # noqa: BLE001  # SystemExit too: a job ends no worker
             # It has failed in any case, also when it is interrupted meanwhile.
@@ -169,7 +173,7 @@ class Attempt:
         )
 
     def _finish(self, outcome: Outcome) -> None:
-        if self._reported or self.why is Interruption.LEASE_LOST:
+        if self._reported or self.why is _LEASE_LOST:
             return
         self._reported = True
         self._around.report(self, outcome)

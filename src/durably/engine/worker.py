@@ -34,6 +34,7 @@ START_RECORDED_AFTER_S = 0.05
 """A handler of a job claimed ahead that ends sooner is recorded with its end only."""
 CANCEL_GRACE_S = 1.0
 """How long a cancelled handler may take to end at shutdown."""
+_RETURNED, _LEASE_LOST = OutcomeKind.RETURNED, Interruption.LEASE_LOST
 _FINAL = (OutcomeKind.COMPLETED, OutcomeKind.FAILED, OutcomeKind.CANCELLED)
 
 
@@ -519,7 +520,7 @@ class Worker:
 
     def _left(self, attempt: Attempt) -> None:
         self._unrecorded_starts.pop(attempt, None)
-        if attempt.why is Interruption.LEASE_LOST:
+        if attempt.why is _LEASE_LOST:
             # If the registration has survived, the store still holds the job for this worker: only
             # now that nothing of it runs any more may it be given back.
             self._unsure = True
@@ -532,7 +533,7 @@ class Worker:
 
     def _report(self, attempt: Attempt, outcome: Outcome) -> None:
         self._outbox.append(outcome)
-        if outcome.kind is not OutcomeKind.RETURNED:
+        if outcome.kind is not _RETURNED:
             now_us = self._clock.now_us()
             waited_us = now_us - int(outcome.run_s * 1e6) - attempt.claimed.record.ready_at
             final, failed = outcome.kind in _FINAL, outcome.failure is not None

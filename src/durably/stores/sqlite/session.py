@@ -26,7 +26,16 @@ from durably.domain.errors import (
     VersionConflictError,
 )
 from durably.domain.job import FIELDS, Draft, Job, JobPriority, JobRecord, State
-from durably.domain.outcome import Changes, Event, Lease, Outcome, OutcomeKind, Put, Record
+from durably.domain.outcome import (
+    NO_CHANGES,
+    Changes,
+    Event,
+    Lease,
+    Outcome,
+    OutcomeKind,
+    Put,
+    Record,
+)
 from durably.domain.search import Found, FoundIds, Search
 from durably.store import (
     ACTIVITY_KEPT_S,
@@ -51,6 +60,7 @@ STAGED_MOST = 20_000
 
 _T = TypeVar("_T")
 _Counts = Counter[tuple[str, str, int]]
+_COMPLETED = OutcomeKind.COMPLETED
 _NOBODY: _Counts = Counter()
 _Rows: TypeAlias = str | Sequence[JobRecord]
 """Jobs in one JSON array, or decoded where they are too large for one."""
@@ -482,13 +492,12 @@ class Session:
         for statement, starts in ((_START, True), (_RESERVE, False)):
             if seqs := [seq for seq, start in chosen if start is starts]:
                 self._run(statement, {**who, "seqs": _encode(seqs).decode()})
-        lanes = {head.seq: claim.lanes[head.lane] for head in heads}
-        came: _Counts = Counter(
-            [
-                (lanes[seq].queue, lanes[seq].type, State.RUNNING if starts else State.RESERVED)
-                for seq, starts in chosen
-            ]
-        )
+        lane_of = {head.seq: head.lane for head in heads}
+        taken = Counter([(lane_of[seq], starts) for seq, starts in chosen])
+        came: _Counts = Counter()
+        for (number, starts), count in taken.items():
+            lane = claim.lanes[number]
+            came[lane.queue, lane.type, State.RUNNING if starts else State.RESERVED] += count
         self.count(came, _all_in(State.READY, came))
         seqs = [seq for seq, _ in chosen]
         return Taken(seqs, self._rows(seqs))
@@ -1004,7 +1013,7 @@ def is_storable(text: str) -> bool:
 
 
 def _is_plain(outcome: Outcome) -> bool:
-    return outcome.kind is OutcomeKind.COMPLETED and not outcome.changes
+    return outcome.kind is _COMPLETED and (outcome.changes is NO_CHANGES or not outcome.changes)
 
 
 def _completions(outcomes: Sequence[Outcome]) -> str:
