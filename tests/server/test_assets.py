@@ -33,7 +33,9 @@ def test_an_asset_is_kept_for_ever_and_sent_as_small_as_the_browser_takes_it(fol
     """Its name changes with its content; caches are told that there are two forms."""
     with client(folder) as browser:
         plain = browser.get("/assets/main-AB12.js", headers={"Accept-Encoding": "identity"})
-        zipped = browser.get("/assets/main-AB12.js", headers={"Accept-Encoding": "gzip, br"})
+        zipped = browser.get("/assets/main-AB12.js", headers={"Accept-Encoding": "gzip;q=0.5, br"})
+        refused = browser.get("/assets/main-AB12.js", headers={"Accept-Encoding": "gzip;q=0, br"})
+        assert "content-encoding" not in refused.headers
         assert plain.text == zipped.text == "go()"
         assert "content-encoding" not in plain.headers
         assert zipped.headers["content-encoding"] == "gzip"
@@ -61,8 +63,10 @@ def test_the_page_is_looked_up_each_time_and_sent_when_it_has_changed(folder: Pa
         assert "script-src 'self'" in policy
         assert "unsafe" not in policy
         assert "frame-ancestors 'none'" in policy
-        again = browser.get("/", headers={"If-None-Match": first.headers["etag"]})
-        assert again.status_code == 304
+        etag = first.headers["etag"]
+        for known in (etag, f"W/{etag}", f'"other", {etag}', "*"):
+            assert browser.get("/", headers={"If-None-Match": known}).status_code == 304, known
+        assert browser.get("/", headers={"If-None-Match": '"other"'}).status_code == 200
 
 
 def test_without_a_build_the_way_out_is_told(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ import io
 import json
 import logging
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 from tests.server.support import ADMIN, OPERATOR, TOKENS, VIEWER, running
@@ -49,6 +50,20 @@ async def test_head_answers_as_get_without_a_body() -> None:
         for path in ("/health/live", "/api/jobs", "/api/stats"):
             answer = await api.ask("HEAD", path)
             assert (answer.status, answer.body) == (200, b""), path
+
+
+async def test_head_of_a_stream_ends_at_once() -> None:
+    """There is no body to wait for: the connection is free for the next request."""
+    async with running(started=False) as api, asyncio.timeout(10):
+        place = urlsplit(api.url)
+        reader, writer = await asyncio.open_connection(place.hostname, place.port)
+        for line in ("HEAD /api/live?topic=overview", "GET /health/live"):
+            writer.write(f"{line} HTTP/1.1\r\nHost: {place.netloc}\r\n\r\n".encode())
+        head = await reader.readuntil(b"\r\n\r\n")
+        assert head.startswith(b"HTTP/1.1 200")
+        assert b"text/event-stream" in head
+        assert (await reader.readline()).startswith(b"HTTP/1.1 200")
+        writer.close()
 
 
 @pytest.mark.parametrize(

@@ -65,7 +65,7 @@ def dashboard(assets: dict[str, Asset]) -> list[HTTPRouteHandler]:
         asset = assets[_PAGE]
         etag = f'"{hashlib.blake2b(asset.content, digest_size=12).hexdigest()}"'
         headers = {"Cache-Control": "no-cache", "ETag": etag, "Content-Security-Policy": _POLICY}
-        if request.headers.get("if-none-match") == etag:
+        if _names(request.headers.get("if-none-match", ""), etag):
             return Response(None, status_code=304, headers=headers)
         return _response(request, asset, headers)
 
@@ -88,7 +88,22 @@ def _response(
 ) -> Response[Any]:
     headers["Vary"] = "Accept-Encoding"
     content = asset.content
-    if asset.zipped is not None and "gzip" in request.headers.get("accept-encoding", ""):
+    if asset.zipped is not None and _takes_gzip(request.headers.get("accept-encoding", "")):
         headers["Content-Encoding"] = "gzip"
         content = asset.zipped
     return Response(content, headers=headers, media_type=asset.kind)
+
+
+def _names(header: str, etag: str) -> bool:
+    """Whether an If-None-Match names *etag*, which a proxy may have weakened (RFC 9110, 13.1.2)."""
+    given = [tag.strip().removeprefix("W/") for tag in header.split(",")]
+    return "*" in given or etag in given
+
+
+def _takes_gzip(header: str) -> bool:
+    """Whether an Accept-Encoding allows gzip (RFC 9110, 12.5.3)."""
+    for item in header.lower().split(","):
+        coding, _, weight = item.replace(" ", "").partition(";q=")
+        if coding == "gzip":
+            return weight.strip("0.") != "" or weight == ""
+    return False

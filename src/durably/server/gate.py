@@ -223,6 +223,9 @@ class _Exchange:
 
     async def receive(self) -> Message:
         """The body, read already, then what comes after it."""
+        if self.method == "HEAD" and self.status:
+            # All has been said: a stream ends as when its client leaves.
+            return {"type": "http.disconnect"}
         if self._body is None:
             return await self._receive()
         body, self._body = self._body, None
@@ -239,7 +242,11 @@ class _Exchange:
                 given.append((b"cache-control", b"no-store"))
             given.append((b"x-request-id", self.request_id.encode()))
             message["headers"] = given
+        elif self.method == "HEAD":
+            return  # it has been ended
         await self._send(message)
+        if message["type"] == "http.response.start" and self.method == "HEAD":
+            await self._send({"type": "http.response.body", "body": b"", "more_body": False})
 
     async def read_body(self) -> None:
         """Read the whole body, which is small.
