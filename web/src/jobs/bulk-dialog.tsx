@@ -146,7 +146,8 @@ function Bulk({ asked, stop, onClose, onChanged }: { asked: Asked; stop: { curre
                 kind="danger"
                 busy={stopping}
                 autoFocus
-                onClick={() => {
+                onClick={(event) => {
+                  if (event.detail > 1) return; // of a double click on what stood here before
                   stop.current = true;
                   setStopping(true);
                 }}
