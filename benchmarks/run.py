@@ -19,11 +19,13 @@ from benchmarks import (
     service,
     support,
     throughput,
+    writing,
 )
 
 MEASURES: dict[str, Any] = {
     "enqueue": enqueue.measure,
     "throughput": throughput.measure,
+    "writing": writing.measure,
     "latency": latency.measure,
     "load": load.measure,
     "memory": memory.measure,
@@ -36,6 +38,7 @@ MEASURES: dict[str, Any] = {
     "pinned": continuous.measure_pinned,
 }
 WHERE = {
+    "writing": {"sqlite", "postgres"},
     "dashboard": {"sqlite", "postgres"},
     "continuous": {"sqlite", "postgres"},
     "pinned": {"postgres"},
@@ -45,6 +48,7 @@ SIZES: dict[str, dict[str, dict[str, float]]] = {
     "smoke": {
         "enqueue": {"jobs": 200},
         "throughput": {"jobs": 200, "most": 2},
+        "writing": {"jobs": 200},
         "latency": {"jobs": 10},
         "load": {"seconds": 0.1},
         "memory": {"pending": 100, "jobs": 1_000},
@@ -59,6 +63,7 @@ SIZES: dict[str, dict[str, dict[str, float]]] = {
     "quick": {
         "enqueue": {"jobs": 5_000},
         "throughput": {"jobs": 4_000, "most": 4},
+        "writing": {"jobs": 4_000},
         "latency": {"jobs": 50},
         "load": {"seconds": 0.5},
         "memory": {"pending": 5_000, "jobs": 5_000},
@@ -73,6 +78,7 @@ SIZES: dict[str, dict[str, dict[str, float]]] = {
     "bench": {
         "enqueue": {"jobs": 20_000},
         "throughput": {"jobs": 20_000, "most": 8},
+        "writing": {"jobs": 20_000},
         "latency": {"jobs": 200},
         "load": {"seconds": 2.0},
         "memory": {"pending": 50_000, "jobs": 50_000},
@@ -87,6 +93,7 @@ SIZES: dict[str, dict[str, dict[str, float]]] = {
     "long": {
         "enqueue": {"jobs": 100_000},
         "throughput": {"jobs": 60_000, "most": 8},
+        "writing": {"jobs": 60_000},
         "latency": {"jobs": 1_000},
         "load": {"seconds": 20.0},
         "memory": {"pending": 1_000_000, "jobs": 1_000_000},

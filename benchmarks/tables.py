@@ -50,6 +50,12 @@ TABLES = (
         ("total_8_of_1", "eight of one"),
         ("slowest_of_fastest_8", "the slowest of eight as a share of the fastest"),
     ), bars="jobs_per_s"),
+    Table("writing", "What the database does for a job", (
+        ("add_statements_per_1000_jobs", "1,000 jobs added at a time: statements"),
+        ("add_written_bytes_per_job", "written for each"),
+        ("run_statements_per_1000_jobs", "1,000 jobs run by one process: statements"),
+        ("run_written_bytes_per_job", "written for each"),
+    )),
     Table("latency", "`add_job` to the handler's first line, idle queue", (
         ("latency_p50_ms", "in one process, p50"),
         ("latency_p95_ms", "p95"),
