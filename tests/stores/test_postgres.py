@@ -1,7 +1,7 @@
 """The store on PostgreSQL."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
 import asyncpg
@@ -10,9 +10,10 @@ import pytest
 from durably.domain.errors import StoreError, StoreUnsupportedError, VersionConflictError
 from durably.domain.job import JobStatus
 from durably.domain.search import Search
+from durably.store import Claimed
 from durably.stores.postgres import database
 from durably.stores.postgres.frontier import Frontier
-from durably.stores.postgres.session import Session, _place
+from durably.stores.postgres.session import Outlook, Session, _heads, _place
 from durably.stores.postgres.store import PostgresStore
 from durably.testing import VirtualClock
 from durably.testing.conformance.support import (
@@ -21,6 +22,7 @@ from durably.testing.conformance.support import (
     add,
     changes,
     check_counts,
+    claim_of,
     completed,
     draft,
     event,
@@ -208,6 +210,153 @@ async def test_a_claim_does_not_read_what_lies_behind_the_frontier(
 
     assert (await take_one(store, worker, start=1)).job_id == old.id
     assert (await take_one(store, worker, start=1)).job_id == young[1].id
+
+
+async def test_a_claim_reads_the_heads_by_their_index(
+    store: PostgresStore, postgres_url: str
+) -> None:
+    """Also of a table of which the server knows nothing yet."""
+    connection = await asyncpg.connect(
+        postgres_url.partition("?")[0], server_settings=database._BY_INDEX
+    )
+    schema = f"{store.address.schema}."
+    keys = [["default"], ["work"], [False], [2], [0], [50]]
+    try:
+        await store.enqueue([draft() for _ in range(40_000)])  # the index for listings is less deep
+        query = f"EXPLAIN {_heads(1, '', lock=True)}".replace("@", schema)
+        plan = "\n".join(row[0] for row in await connection.fetch(query, *keys))
+    finally:
+        await connection.close()
+
+    assert "Index Scan using jobs_ready" in plan
+    assert "Sort" not in plan
+
+
+Between = Callable[[], Awaitable[Any]]
+
+
+def meanwhile(monkeypatch: pytest.MonkeyPatch, happens: Between) -> None:
+    """Something happens once, between a look at what could be claimed and the claim."""
+    seen = Session.look
+
+    async def looking(session: Session, *arguments: Any, **options: Any) -> Outlook:
+        monkeypatch.setattr(Session, "look", seen)
+        outlook = await seen(session, *arguments, **options)
+        await happens()
+        return outlook
+
+    monkeypatch.setattr(Session, "look", looking)
+
+
+@pytest.mark.parametrize("ends", ["registration", "queue", "job"])
+async def test_what_has_ended_since_the_look_is_not_claimed(
+    store: PostgresStore,
+    other: PostgresStore,
+    clock: VirtualClock,
+    monkeypatch: pytest.MonkeyPatch,
+    ends: str,
+) -> None:
+    """A registration that ended gets nothing, of a paused queue nothing is given, nor who was cancelled."""
+    worker = await store.register(info())
+    job = await add(store)
+    happens: dict[str, Between] = {
+        "registration": lambda: other.resign(worker),
+        "queue": lambda: other.pause("default", paused=True),
+        "job": lambda: other.cancel(job.id),
+    }
+    meanwhile(monkeypatch, happens[ends])
+    done = await store.exchange(worker, claim=claim_of())
+    again = await store.exchange(worker, claim=claim_of())
+
+    assert (done.claimed, done.lost, done.more) == ((), False, True)
+    assert (again.claimed, again.lost, again.more) == ((), ends == "registration", False)
+    assert (await look(store, job)).attempts == 0
+    await check_counts(store, clock)
+
+
+async def test_who_comes_second_takes_what_is_left_and_looks_again(
+    store: PostgresStore,
+    other: PostgresStore,
+    clock: VirtualClock,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Two workers that see the same heads share them, and the second is told that there may be more."""
+    first, second = await store.register(info()), await other.register(info())
+    await store.enqueue([draft() for _ in range(6)])
+    taken: list[Claimed] = []
+
+    async def take_two() -> None:
+        taken.extend(await take(other, second, start=2))
+
+    meanwhile(monkeypatch, take_two)
+    done = await store.exchange(first, claim=claim_of(start=4))
+    taken += done.claimed
+
+    assert (len(done.claimed), done.more) == (2, True)
+    taken += await take(store, first, start=4)
+    assert len({one.lease.token for one in taken}) == len({one.record.id for one in taken}) == 6
+    await check_counts(store, clock)
+
+
+async def test_a_job_that_has_come_into_the_place_of_another_is_not_taken_for_it(
+    store: PostgresStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A vacuum frees places between the look and the claim."""
+    worker = await store.register(info())
+    jobs = [await add(store) for _ in range(2)]
+    seen = Session.look
+
+    async def exchanged(session: Session, *arguments: Any, **options: Any) -> Outlook:
+        outlook = await seen(session, *arguments, **options)
+        heads = dict(zip(outlook.heads, reversed(outlook.heads.values()), strict=True))
+        return outlook._replace(heads=heads)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Session, "look", exchanged)
+        assert await take(store, worker) == []
+    assert [one.record.id for one in await take(store, worker)] == [job.id for job in jobs]
+
+
+async def test_a_claim_renews_a_lease_that_is_old(
+    store: PostgresStore, clock: VirtualClock
+) -> None:
+    """An idle worker renews nothing; what it claims after that is its own for as long as any other."""
+    worker = await store.register(info())
+    await clock.advance(LEASE_S * 10)
+    await add(store)
+    await take_one(store, worker)
+    await clock.advance(LEASE_S / 2)
+
+    assert (await store.rescue()).workers == ()
+
+
+async def test_to_claim_takes_two_statements_and_no_transaction(
+    store: PostgresStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One that looks, one that leases and counts; where there is nothing to claim, the look alone."""
+    worker = await store.register(info())
+    await add(store)
+    await take(store, worker)
+    statements: list[str] = []
+    for name in ("fetch", "fetchval", "execute"):
+        monkeypatch.setattr(asyncpg.Connection, name, _noting(name, statements))
+
+    await take(store, worker)
+    assert len(statements) == 1
+    await add(store)
+    statements.clear()
+    await take(store, worker)
+    assert sum("NOTIFY" not in sql for sql in statements) == 2
+
+
+def _noting(name: str, statements: list[str]) -> Callable[..., Awaitable[Any]]:
+    real = getattr(asyncpg.Connection, name)
+
+    async def noting(connection: Any, sql: str, *arguments: Any, **options: Any) -> Any:
+        statements.append(sql)
+        return await real(connection, sql, *arguments, **options)
+
+    return noting
 
 
 async def test_a_late_commit_behind_the_frontier_is_found(

@@ -7,6 +7,8 @@ from durably.domain.job import LEASED, JobPriority, State
 from durably.domain.search import Search
 
 _PAST_ALL_SEQS = 2**63 - 1
+WAITING = "state + 0 < 2"
+"""Scheduled or ready, said as the index for listings says it."""
 _Query = tuple[Any, ...]
 """A statement and its arguments."""
 _Conditions = tuple[list[str], list[Any]]
@@ -69,7 +71,7 @@ def _sources(states: Sequence[State]) -> list[str]:
     sources = [f"@history WHERE state = {int(state)}" for state in states if state > State.RUNNING]
     if waiting:
         # Whoever asks for the one asks for the other: both are pending.
-        sources.append("@jobs WHERE state IN (0, 1)")
+        sources.append(f"@jobs WHERE {WAITING}")
     by_priority = [
         f"{source} AND priority = {int(priority)}" for source in sources for priority in JobPriority
     ]

@@ -20,7 +20,7 @@ import msgspec
 
 from durably.domain import transitions
 from durably.domain.bulk import Acted, BulkAction, allowed
-from durably.domain.claiming import Candidate, Claim, Lane, candidate, choose
+from durably.domain.claiming import Candidate, Claim, Lane, candidate
 from durably.domain.errors import (
     JobNotFoundError,
     LeaseLostError,
@@ -44,8 +44,8 @@ from durably.store import (
     oldest_of,
 )
 from durably.stores.postgres.database import SET_BY_INDEX, Connection, rows_of
-from durably.stores.postgres.frontier import Frontier
-from durably.stores.postgres.searching import Look
+from durably.stores.postgres.frontier import Frontier, Key
+from durably.stores.postgres.searching import WAITING, Look
 
 SHARDS = 64
 """Of the figures, for processes. A transaction of the caller's has one of its own, above them."""
@@ -82,6 +82,23 @@ _WAITING = (State.SCHEDULED, State.READY)
 _TABLES = {False: "jobs", True: "history"}
 Place = tuple[int, int]
 """Block and line of a row: its ctid."""
+_RESUMED = "WHERE q <> ALL (ARRAY(SELECT queue FROM @paused))"
+_LOCKED = "SELECT place, starts FROM given"
+_FREE = (
+    # By its number too: another job may have come into the place.
+    "SELECT jobs.ctid AS place, starts FROM given JOIN @jobs ON jobs.ctid = given.place"
+    " WHERE seq = number AND state = 1 AND queue <> ALL (ARRAY(SELECT queue FROM @paused))"
+    " AND EXISTS (SELECT FROM @workers WHERE id = $2) FOR UPDATE OF jobs SKIP LOCKED"
+)
+_INSERTS = "SELECT queue, type, state, 1 AS change FROM new"
+_STAGINGS = (
+    "SELECT queue, type, v.state, change FROM staged,"
+    " LATERAL (VALUES (0, -1), (1, 1)) AS v(state, change)"
+)
+_CLAIMS = (
+    "SELECT queue, type, v.state, change FROM leased,"
+    " LATERAL (VALUES (1, -1), (leased.state, 1)) AS v(state, change)"
+)
 
 
 def _unnest(names: Sequence[str]) -> str:
@@ -141,6 +158,20 @@ _LOADS = {
 }
 
 
+def _heads(first: int, where: str, *, lock: bool) -> str:
+    """The heads of parts of lanes, which the parameters from *first* on tell; parts count from 1."""
+    types = ("text", "text", "bool", "int", "bigint", "int")
+    arrays = ", ".join(f"${number}::{kind}[]" for number, kind in enumerate(types, first))
+    return (
+        f"SELECT part, ready_at, seq, place FROM unnest({arrays})"
+        " WITH ORDINALITY AS parts(q, t, suspect, level, low, most, part)"
+        " CROSS JOIN LATERAL (SELECT ready_at, seq, ctid AS place FROM @jobs"
+        " WHERE queue = q AND type = t AND (crashes > 0) = suspect AND priority = level"
+        " AND state = 1 AND ready_at >= low ORDER BY ready_at, seq LIMIT most"
+        f" {'FOR UPDATE SKIP LOCKED' if lock else ''}) AS heads {where}"
+    )
+
+
 class WorkerRow(NamedTuple):
     """A registration, how many jobs it holds, and whether its lock is held."""
 
@@ -158,17 +189,25 @@ class WorkerRow(NamedTuple):
 
 
 class Outlook(NamedTuple):
-    """What a worker must know before it claims."""
+    """What a worker must know before it claims, and what it could claim."""
 
     name: str | None
     """With its number; None once the registration has ended."""
-    expires_us: int
-    lease_us: int
     due_in: float | None
     """Seconds until the next scheduled job becomes ready; None: none is scheduled."""
-    paused: frozenset[str]
     cancelling: tuple[str, ...]
     """Ids of held jobs that somebody asked to cancel."""
+    heads: dict[Candidate, Place]
+    """The candidates of every lane it can run, in order, and where they are."""
+
+
+class _Part(NamedTuple):
+    """What one run of an index gives of a lane."""
+
+    lane: int
+    """Position in `Claim.lanes`."""
+    key: Key
+    most: int
 
 
 class Effects:
@@ -211,7 +250,7 @@ class Session:
         spans: AbstractSet[int],
         in_block: bool = True,
     ) -> None:
-        self._in_block = in_block
+        self.in_block = in_block
         self._frontier = frontier
         self._spans = spans
         self._connection = connection
@@ -285,7 +324,7 @@ class Session:
         """Store new jobs; a held unique key yields its job instead."""
         if any(draft.unique_key is not None for draft in drafts):
             async with (
-                contextlib.nullcontext() if self._in_block else self._connection.transaction()
+                contextlib.nullcontext() if self.in_block else self._connection.transaction()
             ):
                 return [await self._insert_unique(draft, parent) for draft in drafts]
         return [record.to_job() for record in await self._insert_all(drafts, parent)]
@@ -299,22 +338,22 @@ class Session:
         inserted = await self._value(
             f"WITH new AS (INSERT INTO @jobs ({', '.join(_INSERTED)}) SELECT {', '.join(_INSERTED)}"
             f" FROM {_unnest(_INSERTED)} {on_conflict} RETURNING queue, type, state)"
-            f"{'' if self._in_block else self._counted} SELECT count(*) FROM new",
+            f"{'' if self.in_block else self._counted(_INSERTS)} SELECT count(*) FROM new",
             *_columns(records, _INSERTED),
         )
         if inserted < len(records):
             return []
-        if self._in_block:
+        if self.in_block:
             self._moves.update((r.queue, r.type, r.state) for r in records)
         self.effects.ready = True
         return records
 
-    @property
-    def _counted(self) -> str:
+    def _counted(self, moves: str) -> str:
         """Figures in the statement itself: in a block they wait for `finish`, and lock their rows later."""
         return (
-            f", counted AS (INSERT INTO @counts SELECT queue, type, state, {self._shard}, count(*)"
-            " FROM new GROUP BY 1, 2, 3 ORDER BY 1, 2, 3 ON CONFLICT (queue, type, state, shard)"
+            f", counted AS (INSERT INTO @counts SELECT queue, type, state, {self._shard}, sum(change)"
+            f" FROM ({moves}) AS moves GROUP BY 1, 2, 3 ORDER BY 1, 2, 3"
+            " ON CONFLICT (queue, type, state, shard)"
             " DO UPDATE SET count = counts.count + excluded.count)"
         )
 
@@ -467,108 +506,118 @@ class Session:
 
     # Claim
 
-    async def outlook(self, worker: int) -> Outlook:
-        """What a worker must know before it claims, in one round trip."""
+    async def look(self, worker: int, claim: Claim | None, *, lock: bool) -> Outlook:
+        """What an exchange asks before it claims, in one round trip."""
+        parts = [] if claim is None else _parts_of(claim)
+        if parts:
+            self._frontier.start()
         [row] = await self._fetch(
-            "SELECT name, expires_us, lease_us,"
-            " (SELECT ready_at FROM @jobs WHERE state = 0 AND ready_at >= $2"
-            " ORDER BY ready_at, seq LIMIT 1),"
-            " ARRAY(SELECT queue FROM @paused), ARRAY(SELECT id FROM @jobs WHERE worker = $1"
-            " AND state IN (2, 3) AND cancel_requested = 1)"
-            " FROM (SELECT $1::int AS asked) AS one LEFT JOIN @workers ON workers.id = asked",
-            worker,
-            self._frontier.scheduled(),
+            "SELECT name, (SELECT ready_at FROM @jobs WHERE state = 0 AND ready_at >= $2"
+            " ORDER BY ready_at, seq LIMIT 1), ARRAY(SELECT queue FROM @paused),"
+            " ARRAY(SELECT id FROM @jobs WHERE worker = $1 AND state IN (2, 3)"
+            " AND cancel_requested = 1), found.*"
+            " FROM (SELECT $1::int AS asked) AS one LEFT JOIN @workers ON workers.id = asked,"
+            " (SELECT array_agg(part), array_agg(ready_at), array_agg(seq), array_agg(place)"
+            f" FROM ({_heads(3, _RESUMED, lock=lock)}) AS heads) AS found",
+            *(worker, self._frontier.scheduled(), *self._asked(parts)),
         )
-        name, expires_us, lease_us, due_us, paused, cancelling = row
+        name, due_us, paused, cancelling, *columns = row
         self._frontier.saw_scheduled(self.now if due_us is None else due_us, self.now)
+        open_parts = [part for part in parts if part.key[0] not in paused]
+        heads = {}
+        if claim is not None and open_parts:
+            found = zip(*columns, strict=True) if columns[0] else ()
+            heads = self._saw(claim, open_parts, [(parts[row[0] - 1], *row[1:]) for row in found])
+            if not heads and self._frontier.start(anxious=True):
+                heads = await self._read_heads(claim, open_parts, lock=lock)
         return Outlook(
             name=None if name is None else f"{name}:{worker}",
-            expires_us=expires_us,
-            lease_us=lease_us,
             due_in=None if due_us is None else max(0.0, (due_us - self.now) / 1e6),
-            paused=frozenset(paused),
             cancelling=tuple(cancelling),
+            heads=heads,
         )
 
-    async def heads(
-        self, claim: Claim, paused: frozenset[str], *, lock: bool
+    async def heads(self, claim: Claim) -> dict[Candidate, Place]:
+        """The heads of the lanes of *claim*, whether their queues are paused or not."""
+        self._frontier.start()
+        parts = _parts_of(claim)
+        heads = await self._read_heads(claim, parts, lock=False)
+        if not heads and self._frontier.start(anxious=True):
+            heads = await self._read_heads(claim, parts, lock=False)
+        return heads
+
+    async def _read_heads(
+        self, claim: Claim, parts: Sequence[_Part], *, lock: bool
     ) -> dict[Candidate, Place]:
-        """The candidates of every lane this worker can run, in order, and where they are."""
-        lanes = [
-            (number, lane)
-            for number, lane in enumerate(claim.lanes)
-            if lane.limit > 0 and lane.queue not in paused
-        ]
-        if not lanes or claim.start + claim.reserve < 1:
-            return {}
-        found = await self._heads(lanes, claim, lock=lock)
-        if not found and self._frontier.start(anxious=True):
-            found = await self._heads(lanes, claim, lock=lock)
-            self._frontier.end()
-        return dict(sorted(found))
+        rows = await self._fetch(_heads(1, "", lock=lock), *self._asked(parts))
+        return self._saw(claim, parts, [(parts[row[0] - 1], *row[1:]) for row in rows])
 
-    async def _heads(
-        self, lanes: list[tuple[int, Lane]], claim: Claim, *, lock: bool
-    ) -> list[tuple[Candidate, Place]]:
-        most = claim.start + claim.reserve
-        parts = [
-            (number, lane, (lane.queue, lane.type, suspect, level))
-            for number, lane in lanes
-            for suspect in ((False, True) if claim.suspects else (False,))
-            for level in JobPriority
+    def _asked(self, parts: Sequence[_Part]) -> list[list[Any]]:
+        """The parameters of `_heads`."""
+        return [
+            *([part.key[i] for part in parts] for i in range(4)),
+            [self._frontier.ready(part.key) for part in parts],
+            [part.most for part in parts],
         ]
-        rows = await self._fetch(
-            "SELECT lane, suspect, level, ready_at, seq, place FROM unnest($1::int[], $2::text[],"
-            " $3::text[], $4::bool[], $5::int[], $6::bigint[], $7::int[])"
-            " AS l(lane, q, t, suspect, level, low, most)"
-            " CROSS JOIN LATERAL (SELECT ready_at, seq, ctid AS place FROM @jobs"
-            " WHERE queue = q AND type = t AND (crashes > 0) = suspect AND priority = level"
-            " AND state = 1 AND ready_at >= low ORDER BY ready_at, seq LIMIT most"
-            f" {'FOR UPDATE SKIP LOCKED' if lock else ''}) AS j",
-            [number for number, _, _ in parts],
-            *([key[i] for _, _, key in parts] for i in range(4)),
-            [self._frontier.ready(key) for _, _, key in parts],
-            [1 if key[2] else min(lane.limit, most) for _, lane, key in parts],
-        )
-        first = dict.fromkeys((key for _, _, key in parts), self.now)
+
+    def _saw(
+        self, claim: Claim, parts: Sequence[_Part], rows: Sequence[tuple[_Part, int, int, Place]]
+    ) -> dict[Candidate, Place]:
+        """The candidates in order; *rows* has the heads of all *parts*, each part's in order."""
+        first = {part.key: self.now for part in parts}
         found = []
-        for number, suspect, level, ready, seq, place in reversed(rows):
-            lane = claim.lanes[number]
-            first[lane.queue, lane.type, suspect, level] = ready
-            ranked = candidate(level, ready, seq, number, suspect=suspect, aging_s=claim.aging_s)
+        for part, ready, seq, place in reversed(rows):
+            first[part.key] = ready
+            _, _, suspect, level = part.key
+            ranked = candidate(level, ready, seq, part.lane, suspect=suspect, aging_s=claim.aging_s)
             found.append((ranked, place))
         for key, head in first.items():
             self._frontier.saw(key, head)
-        return found
+        self._frontier.end()
+        return dict(sorted(found))
 
     async def claim(
-        self, heads: dict[Candidate, Place], claim: Claim, worker: int, name: str
+        self,
+        chosen: Sequence[tuple[int, bool]],
+        seen: Outlook,
+        worker: int,
+        *,
+        locked: bool,
     ) -> tuple[Claimed, ...]:
-        """Lease the jobs chosen from *heads*, which are locked."""
-        chosen = list(choose(heads, claim))
+        """Lease the chosen jobs (seq, whether it starts at once), which were *seen*.
+
+        Unless they are *locked*, all that was true when they were seen is asked again: of what
+        others have taken or paused meanwhile nothing is leased, and nothing to a worker whose
+        registration has ended.
+        """
         if not chosen:
             return ()
-        places = {head.seq: place for head, place in heads.items()}
+        places = {head.seq: place for head, place in seen.heads.items()}
         rows = await self._fetch(
-            "UPDATE @jobs SET state = 2 + starts, token = nextval('@tokens'), worker = $2,"
-            " worker_name = $3, attempts = attempts + starts,"
+            "WITH given AS (SELECT * FROM unnest($4::tid[], $5::bigint[], $6::int[])"
+            f" AS g(place, number, starts)), free AS MATERIALIZED ({_LOCKED if locked else _FREE}),"
+            " leased AS (UPDATE @jobs SET state = 2 + starts, token = nextval('@tokens'),"
+            " worker = $2, worker_name = $3, attempts = attempts + starts,"
             " processed_at = CASE starts WHEN 1 THEN $1 ELSE processed_at END,"
             " next_retry_at = CASE starts WHEN 1 THEN NULL ELSE next_retry_at END"
-            " FROM unnest($4::tid[], $5::int[]) AS given(place, starts) WHERE jobs.ctid = place"
-            f" RETURNING jobs.ctid, {_COLUMNS}",
-            self.now,
-            worker,
-            name,
+            f" FROM free WHERE jobs.ctid = free.place RETURNING jobs.ctid, {_COLUMNS}),"
+            " renewed AS (UPDATE @workers SET expires_us = $1 + lease_us WHERE id = $2"
+            " AND expires_us < $1 + lease_us - lease_us / 3 AND EXISTS (SELECT FROM free))"
+            f"{'' if self.in_block else self._counted(_CLAIMS)} SELECT * FROM leased",
+            *(self.now, worker, seen.name),
             [places[seq] for seq, _ in chosen],
+            [seq for seq, _ in chosen],
             [int(starts) for _, starts in chosen],
         )
         claimed = {}
         for place, *fields in rows:
             record = JobRecord(*fields)
             claimed[record.seq] = Claimed(_lease(record, place), record)
-            self._moves[record.queue, record.type, State.READY] -= 1
-            self._moves[record.queue, record.type, record.state] += 1
-        return tuple(claimed[seq] for seq, _ in chosen)
+        if self.in_block:
+            for one in claimed.values():
+                self._moves[one.lease.queue, one.lease.type, State.READY] -= 1
+                self._moves[one.lease.queue, one.lease.type, one.record.state] += 1
+        return tuple(claimed[seq] for seq, _ in chosen if seq in claimed)
 
     async def due_in(self) -> float | None:
         """Seconds until the next scheduled job becomes ready; None: none is scheduled."""
@@ -587,6 +636,7 @@ class Session:
             " FOR UPDATE SKIP LOCKED),"
             " staged AS (UPDATE @jobs SET state = 1 FROM due WHERE jobs.ctid = place"
             " RETURNING queue, type, crashes > 0 AS suspect, priority, ready_at)"
+            f"{'' if self.in_block else self._counted(_STAGINGS)}"
             " SELECT queue, type, suspect, priority, min(ready_at), count(*) FROM staged"
             " GROUP BY 1, 2, 3, 4",
             self._frontier.scheduled(),
@@ -594,8 +644,9 @@ class Session:
             STAGED_MOST,
         )
         for queue, kind, suspect, priority, ready_at, count in rows:
-            self._moves[queue, kind, State.SCHEDULED] -= count
-            self._moves[queue, kind, State.READY] += count
+            if self.in_block:
+                self._moves[queue, kind, State.SCHEDULED] -= count
+                self._moves[queue, kind, State.READY] += count
             self._frontier.back((queue, kind, suspect, priority), ready_at)
         self.effects.ready |= bool(rows)
         return await self.due_in() if rows else None
@@ -978,10 +1029,7 @@ class Session:
             " ORDER BY 1, 2"
         )
         lanes = tuple(Lane(queue, kind, 1) for queue, kind in ready)
-        self._frontier.start()
-        heads = await self.heads(Claim(lanes=lanes, start=1), frozenset(), lock=False)
-        self._frontier.end()
-        return oldest_of(lanes, heads)
+        return oldest_of(lanes, await self.heads(Claim(lanes=lanes, start=1)))
 
     async def find(
         self,
@@ -1012,7 +1060,7 @@ class Session:
         leased = _in([s for s in states if not s.status.is_final and s not in _WAITING])
         sources = [
             f"@jobs WHERE {among} AND {those}"
-            for among, those in (("state IN (0, 1)", waiting), ("state IN (2, 3)", leased))
+            for among, those in ((WAITING, waiting), ("state IN (2, 3)", leased))
             if those
         ]
         sources += [
@@ -1126,6 +1174,19 @@ def is_storable(text: str) -> bool:
 def _in(states: Sequence[State]) -> str:
     """A condition; empty when no state would meet it."""
     return f"state IN ({', '.join(str(int(state)) for state in states)})" if states else ""
+
+
+def _parts_of(claim: Claim) -> list[_Part]:
+    most = claim.start + claim.reserve
+    return [
+        _Part(
+            number, (lane.queue, lane.type, suspect, level), 1 if suspect else min(lane.limit, most)
+        )
+        for number, lane in enumerate(claim.lanes)
+        if lane.limit > 0 < most
+        for suspect in ((False, True) if claim.suspects else (False,))
+        for level in JobPriority
+    ]
 
 
 def _is_plain(outcome: Outcome) -> bool:

@@ -19,7 +19,7 @@ import asyncpg
 import msgspec
 
 from durably.domain.bulk import Acted, BulkAction
-from durably.domain.claiming import Claim
+from durably.domain.claiming import Claim, choose
 from durably.domain.clock import Clock, SystemClock
 from durably.domain.errors import StoreBusyError, StoreClosedError
 from durably.domain.job import STATES_OF, Draft, Job, JobStatus, Progress, State
@@ -90,7 +90,6 @@ class PostgresStore:
         self._listeners: list[Callable[[Notice], None]] = []
         self._waiting: deque[_Enqueue] = deque()
         self._gathering = False
-        self._fresh = False
         self._server_time = ServerTime(SystemClock().monotonic)
         self._frontier = Frontier()
         self._spans: set[int] = set()
@@ -287,7 +286,11 @@ class PostgresStore:
         claim: Claim | None = None,
         activity: Activity | None = None,
     ) -> Exchanged:
-        """See `Store.exchange`. Takes no lock when there is nothing to write."""
+        """See `Store.exchange`.
+
+        Who has nothing to tell looks without a lock, then leases in one statement what is still
+        free: no transaction, and no lock where there is nothing to take.
+        """
 
         async def operation(session: Session) -> Exchanged:
             refused = await session.record(outcomes) if outcomes else {}
@@ -297,51 +300,27 @@ class PostgresStore:
                 await session.save_activity(worker, activity)
             if held is not None:
                 await session.return_unknown(worker, held)
-            if claim is not None:
-                self._frontier.start()
-            outlook = await session.outlook(worker)
-            if outlook.name is None:
+            seen = await session.look(worker, claim, lock=session.in_block)
+            if seen.name is None:
                 return Exchanged(refused=refused, lost=True)
-            due_in = await session.stage() if outlook.due_in == 0 else outlook.due_in
+            due_in = seen.due_in
+            if due_in == 0:
+                due_in = await session.stage()
+                seen = await session.look(worker, claim, lock=session.in_block)
             claimed: tuple[Claimed, ...] = ()
+            more = False
             if claim is not None:
-                heads = await session.heads(claim, outlook.paused, lock=True)
-                self._frontier.end()
-                claimed = await session.claim(heads, claim, worker, outlook.name)
-            ends = session.now + outlook.lease_us
-            if claimed and outlook.expires_us < ends - outlook.lease_us // 3:
-                await session.set_worker(worker, "expires_us", ends)
+                chosen = list(choose(seen.heads, claim))
+                claimed = await session.claim(chosen, seen, worker, locked=session.in_block)
+                # Of what others took before us there may be more behind.
+                more = len(claimed) < len(chosen) or len(claimed) >= claim.start + claim.reserve > 0
             return Exchanged(
-                refused=refused,
-                claimed=claimed,
-                cancel=outlook.cancelling,
-                due_in_s=due_in,
-                more=claim is not None and len(claimed) >= claim.start + claim.reserve > 0,
+                refused=refused, claimed=claimed, cancel=seen.cancelling, due_in_s=due_in, more=more
             )
 
-        must_write = outcomes or started or held is not None or activity is not None
-        # After news there is something to claim: looking first would only take time.
-        fresh, self._fresh = self._fresh, False
-        if not must_write and not (fresh and claim):
-            idle = await self._idle(worker, claim)
-            if idle is not None:
-                return idle
-        return await self._write(operation)
-
-    async def _idle(self, worker: int, claim: Claim | None) -> Exchanged | None:
-        """What to answer when there is nothing to write; None when there is."""
-
-        async def look(session: Session) -> Exchanged | None:
-            outlook = await session.outlook(worker)
-            if outlook.name is None:
-                return Exchanged(lost=True)
-            if outlook.due_in == 0:
-                return None
-            if claim and await session.heads(claim, outlook.paused, lock=False):
-                return None
-            return Exchanged(due_in_s=outlook.due_in, cancel=outlook.cancelling)
-
-        return await self._read(look, timed=True)
+        tells = outcomes or started or held is not None or activity is not None
+        # A pooler's session knows how to plan only inside a transaction.
+        return await self._write(operation, lone=not (tells or self.address.pooled))
 
     async def checkpoint(
         self,
@@ -739,11 +718,16 @@ class PostgresStore:
             in_block=in_block,
         )
 
-    async def _write(self, operation: Callable[[Session], Awaitable[_T]]) -> _T:
-        """Run *operation* with others in a transaction; returns when it is committed."""
+    async def _write(
+        self, operation: Callable[[Session], Awaitable[_T]], *, lone: bool = False
+    ) -> _T:
+        """Run *operation* with others in a transaction; returns when it is committed.
+
+        For *lone* ones see `Writer.submit`.
+        """
         self._check_open()
         checked: Operation = operation
-        return await self._writer.submit(checked)  # type: ignore[no-any-return]
+        return await self._writer.submit(checked, lone=lone)  # type: ignore[no-any-return]
 
     async def _read(
         self,
@@ -805,7 +789,6 @@ class PostgresStore:
         self._notify(Notice(NoticeKind.CONTROL))
 
     def _notify(self, notice: Notice) -> None:
-        self._fresh |= notice.kind is NoticeKind.READY
         for listener in tuple(self._listeners):
             listener(notice)
 
