@@ -217,7 +217,7 @@ async def test_a_claim_reads_the_heads_by_their_index(
 ) -> None:
     """Also of a table of which the server knows nothing yet."""
     connection = await asyncpg.connect(
-        postgres_url.partition("?")[0], server_settings=database._BY_INDEX
+        postgres_url.partition("?")[0], server_settings=database.BY_INDEX
     )
     schema = f"{store.address.schema}."
     keys = [["default"], ["work"], [False], [2], [0], [50]]

@@ -98,16 +98,16 @@ def address_of(url: str) -> Address:
 
 # Every statement of ours finds its rows by an index. The planner cannot know: of a table that fills and
 # empties within seconds its statistics are always of another time.
-_BY_INDEX = {
+BY_INDEX = {
     "enable_seqscan": "off",
     "enable_hashjoin": "off",
     "enable_mergejoin": "off",
     "jit": "off",
 }
-
-
-SET_BY_INDEX = "; ".join(f"SET LOCAL {name} = {value}" for name, value in _BY_INDEX.items())
+SET_BY_INDEX = "; ".join(f"SET LOCAL {name} = {value}" for name, value in BY_INDEX.items())
 """The same for one transaction, where a session does not keep it."""
+_PLANNED_ONCE = {"plan_cache_mode": "force_generic_plan"}
+"""What is planned thus has the same plan whatever its arguments."""
 
 
 async def connect(
@@ -130,7 +130,7 @@ async def connect(
             statement_cache_size=0 if pooled else 100,
             server_settings={
                 "application_name": "durably",
-                **(_BY_INDEX if by_index and not pooled else {}),
+                **(BY_INDEX | _PLANNED_ONCE if by_index and not pooled else {}),
             },
         )
 

@@ -593,17 +593,21 @@ class Session:
         if not chosen:
             return ()
         places = {head.seq: place for head, place in seen.heads.items()}
+        leasing = (
+            "UPDATE @jobs SET state = 2 + starts, token = nextval('@tokens'), worker = $2,"
+            " worker_name = $3, attempts = attempts + starts,"
+            " processed_at = CASE starts WHEN 1 THEN $1 ELSE processed_at END,"
+            " next_retry_at = CASE starts WHEN 1 THEN NULL ELSE next_retry_at END"
+            f" FROM free WHERE jobs.ctid = free.place RETURNING jobs.ctid, {_COLUMNS}"
+        )
+        if not self.in_block:
+            leasing = f", leased AS ({leasing}){self._counted(_CLAIMS)} SELECT * FROM leased"
         rows = await self._fetch(
             "WITH given AS (SELECT * FROM unnest($4::tid[], $5::bigint[], $6::int[])"
             f" AS g(place, number, starts)), free AS MATERIALIZED ({_LOCKED if locked else _FREE}),"
-            " leased AS (UPDATE @jobs SET state = 2 + starts, token = nextval('@tokens'),"
-            " worker = $2, worker_name = $3, attempts = attempts + starts,"
-            " processed_at = CASE starts WHEN 1 THEN $1 ELSE processed_at END,"
-            " next_retry_at = CASE starts WHEN 1 THEN NULL ELSE next_retry_at END"
-            f" FROM free WHERE jobs.ctid = free.place RETURNING jobs.ctid, {_COLUMNS}),"
             " renewed AS (UPDATE @workers SET expires_us = $1 + lease_us WHERE id = $2"
             " AND expires_us < $1 + lease_us - lease_us / 3 AND EXISTS (SELECT FROM free))"
-            f"{'' if self.in_block else self._counted(_CLAIMS)} SELECT * FROM leased",
+            f" {leasing}",
             *(self.now, worker, seen.name),
             [places[seq] for seq, _ in chosen],
             [seq for seq, _ in chosen],

@@ -45,6 +45,7 @@ from durably.store import (
 from durably.stores.blocks import Blocks
 from durably.stores.postgres import database
 from durably.stores.postgres.database import (
+    BY_INDEX,
     Connection,
     address_of,
     numbered,
@@ -121,7 +122,7 @@ class PostgresStore:
                     self._id = await session.store_id()
             finally:
                 await first.close()
-            self._readers = await self._pool(_READERS, reset=_nothing)
+            self._readers = await self._pool(_READERS, reset=_nothing, by_index=not pooled)
             # A pooler's session is also others': nothing of it is ours to reset.
             self._apart = await self._pool(_APART, reset=_nothing if pooled else None)
         self._holder = Holder(self.address, self._now_sql)
@@ -138,7 +139,11 @@ class PostgresStore:
         )
 
     async def _pool(
-        self, most: int, *, reset: Callable[[Connection], Awaitable[None]] | None
+        self,
+        most: int,
+        *,
+        reset: Callable[[Connection], Awaitable[None]] | None,
+        by_index: bool = False,
     ) -> "asyncpg.Pool[asyncpg.Record]":
         return await asyncpg.create_pool(
             self.address.dsn,
@@ -146,6 +151,7 @@ class PostgresStore:
             max_size=most,
             command_timeout=60,
             statement_cache_size=self.address.statements_kept,
+            server_settings=BY_INDEX if by_index else {},
             reset=reset,
         )
 
