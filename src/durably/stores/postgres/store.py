@@ -95,7 +95,6 @@ class PostgresStore:
         self._frontier = Frontier()
         self._spans: set[int] = set()
         self._blocks = Blocks()
-        self._enqueuing: set[asyncio.Task[None]] = set()
         self._nudging: asyncio.Task[None] | None = None
 
     # Opening
@@ -196,33 +195,31 @@ class PostgresStore:
         if changes:
             return await self._write(operation)
         self._check_open()
+        if not self._gathering:
+            # Nobody's task: whoever comes first may be cancelled, the others wait all the same.
+            gathered: list[_Enqueue] = []
+            inserting = self._writer.post(partial(self._insert_gathered, gathered), lone=True)
+            inserting.add_done_callback(partial(self._inserted, gathered))
+            self._gathering = True
         future: asyncio.Future[list[Job]] = self._loop.create_future()
         self._waiting.append((jobs, future))
-        if not self._gathering:
-            self._gathering = True
-            # A task of its own: whoever comes first may be cancelled, the others wait all the same.
-            task = self._loop.create_task(self._insert_gathered(), name="durably-enqueue")
-            self._enqueuing.add(task)
-            task.add_done_callback(self._enqueuing.discard)
         return await future
 
-    async def _insert_gathered(self) -> None:
-        """Insert all that has been asked for until the transaction begins."""
-        gathered: list[_Enqueue] = []
+    async def _insert_gathered(self, gathered: list[_Enqueue], session: Session) -> list[Job]:
+        """Insert all that has been asked for until now, when the transaction has begun."""
+        # What was taken stays, for the operation may be run again.
+        self._gather(gathered)
+        return await session.insert([draft for drafts, _ in gathered for draft in drafts])
 
-        async def operation(session: Session) -> list[Job]:
-            # What was taken stays, for the operation may be run again.
-            self._gather(gathered)
-            return await session.insert([draft for drafts, _ in gathered for draft in drafts])
-
-        try:
-            stored = await self._writer.submit(operation, lone=True)
-        except Exception as error:  # noqa: BLE001  # reaches whoever waits
+    def _inserted(self, gathered: list[_Enqueue], inserting: "asyncio.Future[list[Job]]") -> None:
+        """Tell whoever waits what became of it."""
+        if inserting.cancelled() or inserting.exception() is not None:
             self._gather(gathered)
             for _, future in gathered:
                 if not future.done():
-                    future.set_exception(error)
+                    _fail(future, inserting)
             return
+        stored = inserting.result()
         position = 0
         for drafts, future in gathered:
             if not future.done():
@@ -806,6 +803,15 @@ async def _fold(session: Session, _: int) -> int:
 
 async def _nothing(_: Connection) -> None:
     """What our readers leave behind needs no round trip to be tidied up."""
+
+
+def _fail(future: "asyncio.Future[Any]", like: "asyncio.Future[Any]") -> None:
+    """End *future* as the other one has ended, which is not well."""
+    error = None if like.cancelled() else like.exception()
+    if error is None:
+        future.cancel()
+    else:
+        future.set_exception(error)
 
 
 class _Own:

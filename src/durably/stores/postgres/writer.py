@@ -65,15 +65,19 @@ class Writer:
     async def submit(self, operation: Operation, *, lone: bool = False) -> Any:
         """Run *operation* in a transaction with others; its result once that is committed.
 
-        One that is *lone* needs no transaction around it when nothing else waits: it is a single
-        statement, or begins its own.
+        One that is *lone* needs no transaction around it when nothing else waits: it writes in a
+        single statement, or begins its own.
         """
+        return await self.post(operation, lone=lone)
+
+    def post(self, operation: Operation, *, lone: bool = False) -> "asyncio.Future[Any]":
+        """The same for who does not wait here."""
         if self._closing:
             raise StoreClosedError("the store is not open: use `async with` on the service")
         future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
         self._queue.append(_Work(operation, future, lone))
         self._some.set()
-        return await future
+        return future
 
     async def close(self) -> None:
         """Finish what is queued, then stop."""
