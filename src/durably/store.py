@@ -138,7 +138,7 @@ class Exchanged(msgspec.Struct, frozen=True, kw_only=True):
     due_in_s: float | None = None
     """Seconds until the next scheduled job becomes ready; None: none is scheduled."""
     more: bool = False
-    """Whether the claim was filled, so that there may be more."""
+    """Whether there may be more: the claim was filled, or others took first what it had seen."""
     lost: bool = False
     """The registration has ended (the worker was taken for dead): nothing was claimed; register
     again."""
