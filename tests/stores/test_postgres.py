@@ -35,6 +35,7 @@ from durably.testing.conformance.support import (
     returned,
     snoozed,
     take,
+    take_ids,
     take_one,
 )
 from durably.testing.store_conformance import StoreConformance
@@ -268,8 +269,8 @@ async def test_what_has_ended_since_the_look_is_not_claimed(
     done = await store.exchange(worker, claim=claim_of())
     again = await store.exchange(worker, claim=claim_of())
 
-    assert (done.claimed, done.lost, done.more) == ((), False, True)
-    assert (again.claimed, again.lost, again.more) == ((), ends == "registration", False)
+    for answer in (done, again):
+        assert (answer.claimed, answer.lost, answer.more) == ((), ends == "registration", False)
     assert (await look(store, job)).attempts == 0
     await check_counts(store, clock)
 
@@ -298,6 +299,38 @@ async def test_who_comes_second_takes_what_is_left_and_looks_again(
     await check_counts(store, clock)
 
 
+async def test_who_finds_all_taken_takes_what_is_behind(
+    store: PostgresStore,
+    other: PostgresStore,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A worker that saw only what another then took does not go away with nothing."""
+    first, second = await store.register(info()), await other.register(info())
+    jobs = await store.enqueue([draft() for _ in range(4)])
+    meanwhile(monkeypatch, lambda: take(other, second, start=2))
+
+    assert await take_ids(store, first, start=2) == [jobs[2].id, jobs[3].id]
+
+
+async def test_a_job_that_somebody_holds_is_neither_waited_for_nor_looked_for_at_once(
+    store: PostgresStore, postgres_url: str
+) -> None:
+    """As long as a transaction of others has it locked there is nothing to claim."""
+    worker = await store.register(info())
+    job = await add(store)
+    connection = await asyncpg.connect(postgres_url.partition("?")[0])
+    jobs = f"{store.address.schema}.jobs"
+    try:
+        async with connection.transaction():
+            await connection.execute(f"SELECT FROM {jobs} WHERE id = $1 FOR UPDATE", job.id)
+            done = await store.exchange(worker, claim=claim_of())
+    finally:
+        await connection.close()
+
+    assert (done.claimed, done.more) == ((), False)
+    assert await take_ids(store, worker) == [job.id]
+
+
 async def test_a_job_that_has_come_into_the_place_of_another_is_not_taken_for_it(
     store: PostgresStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -307,14 +340,13 @@ async def test_a_job_that_has_come_into_the_place_of_another_is_not_taken_for_it
     seen = Session.look
 
     async def exchanged(session: Session, *arguments: Any, **options: Any) -> Outlook:
+        monkeypatch.setattr(Session, "look", seen)
         outlook = await seen(session, *arguments, **options)
-        heads = dict(zip(outlook.heads, reversed(outlook.heads.values()), strict=True))
-        return outlook._replace(heads=heads)
+        first, (_, place) = next(iter(outlook.heads)), outlook.heads.values()
+        return outlook._replace(heads={first: place})
 
-    with monkeypatch.context() as patched:
-        patched.setattr(Session, "look", exchanged)
-        assert await take(store, worker) == []
-    assert [one.record.id for one in await take(store, worker)] == [job.id for job in jobs]
+    monkeypatch.setattr(Session, "look", exchanged)
+    assert await take_ids(store, worker) == [job.id for job in jobs]
 
 
 async def test_a_claim_renews_a_lease_that_is_old(

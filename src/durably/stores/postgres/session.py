@@ -96,7 +96,8 @@ _STAGINGS = (
     " LATERAL (VALUES (0, -1), (1, 1)) AS v(state, change)"
 )
 _CLAIMS = (
-    "SELECT queue, type, v.state, change FROM leased,"
+    # Reads `renewed` so that the rows of figures are locked after the worker's, as everywhere.
+    "SELECT queue, type, v.state, change FROM leased, (SELECT count(*) FROM renewed) AS first,"
     " LATERAL (VALUES (1, -1), (leased.state, 1)) AS v(state, change)"
 )
 
@@ -606,7 +607,8 @@ class Session:
             "WITH given AS (SELECT * FROM unnest($4::tid[], $5::bigint[], $6::int[])"
             f" AS g(place, number, starts)), free AS MATERIALIZED ({_LOCKED if locked else _FREE}),"
             " renewed AS (UPDATE @workers SET expires_us = $1 + lease_us WHERE id = $2"
-            " AND expires_us < $1 + lease_us - lease_us / 3 AND EXISTS (SELECT FROM free))"
+            " AND expires_us < $1 + lease_us - lease_us / 3 AND EXISTS (SELECT FROM free)"
+            " RETURNING id)"
             f" {leasing}",
             *(self.now, worker, seen.name),
             [places[seq] for seq, _ in chosen],

@@ -315,7 +315,7 @@ class PostgresStore:
             if claim is not None:
                 chosen = list(choose(seen.heads, claim))
                 claimed = await session.claim(chosen, seen, worker, locked=session.in_block)
-                # Of what others took before us there may be more behind.
+                # Behind what others took first there may be more.
                 more = len(claimed) < len(chosen) or len(claimed) >= claim.start + claim.reserve > 0
             return Exchanged(
                 refused=refused, claimed=claimed, cancel=seen.cancelling, due_in_s=due_in, more=more
@@ -323,7 +323,12 @@ class PostgresStore:
 
         tells = outcomes or started or held is not None or activity is not None
         # A pooler's session knows how to plan only inside a transaction.
-        return await self._write(operation, lone=not (tells or self.address.pooled))
+        lone = not (tells or self.address.pooled)
+        done = await self._write(operation, lone=lone)
+        if lone and done.more and not done.claimed:
+            # Others took all that it saw, or hold it: the locks tell what they leave.
+            done = await self._write(operation)
+        return done
 
     async def checkpoint(
         self,
