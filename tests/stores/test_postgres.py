@@ -275,6 +275,32 @@ async def test_what_has_ended_since_the_look_is_not_claimed(
     await check_counts(store, clock)
 
 
+async def test_who_is_just_being_rescued_claims_nothing(
+    store: PostgresStore, clock: VirtualClock, postgres_url: str
+) -> None:
+    """Nobody would look for a job that is leased to a registration which is ended at the same time."""
+    worker = await store.register(info())
+    job = await add(store)
+    rescuer, onlooker = [await asyncpg.connect(postgres_url.partition("?")[0]) for _ in range(2)]
+    workers = f"{store.address.schema}.workers"
+    waits = "SELECT EXISTS (SELECT FROM pg_locks WHERE NOT granted)"
+    try:
+        async with rescuer.transaction():
+            await rescuer.execute(f"SELECT FROM {workers} WHERE id = $1 FOR UPDATE", worker)
+            exchanging = asyncio.create_task(store.exchange(worker, claim=claim_of()))
+            while not exchanging.done() and not await onlooker.fetchval(waits):
+                await asyncio.sleep(0.01)
+            await rescuer.execute(f"DELETE FROM {workers} WHERE id = $1", worker)
+        done = await exchanging
+    finally:
+        await rescuer.close()
+        await onlooker.close()
+
+    assert done.claimed == ()
+    assert (await look(store, job)).attempts == 0
+    await check_counts(store, clock)
+
+
 async def test_who_comes_second_takes_what_is_left_and_looks_again(
     store: PostgresStore,
     other: PostgresStore,

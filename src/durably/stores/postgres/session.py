@@ -83,12 +83,16 @@ _TABLES = {False: "jobs", True: "history"}
 Place = tuple[int, int]
 """Block and line of a row: its ctid."""
 _RESUMED = "WHERE q <> ALL (ARRAY(SELECT queue FROM @paused))"
-_LOCKED = "SELECT place, starts FROM given"
+_LIVING = (
+    # A rescuer locks the registration before it looks for jobs: who comes second sees what it did.
+    "living AS MATERIALIZED (SELECT FROM @workers WHERE id = $2 FOR KEY SHARE)"
+)
+_LOCKED = "SELECT place, starts FROM given WHERE EXISTS (SELECT FROM living)"
 _FREE = (
     # By its number too: another job may have come into the place.
     "SELECT jobs.ctid AS place, starts FROM given JOIN @jobs ON jobs.ctid = given.place"
     " WHERE seq = number AND state = 1 AND queue <> ALL (ARRAY(SELECT queue FROM @paused))"
-    " AND EXISTS (SELECT FROM @workers WHERE id = $2) FOR UPDATE OF jobs SKIP LOCKED"
+    " AND EXISTS (SELECT FROM living) FOR UPDATE OF jobs SKIP LOCKED"
 )
 _INSERTS = "SELECT queue, type, state, 1 AS change FROM new"
 _STAGINGS = (
@@ -587,9 +591,9 @@ class Session:
     ) -> tuple[Claimed, ...]:
         """Lease the chosen jobs (seq, whether it starts at once), which were *seen*.
 
-        Unless they are *locked*, all that was true when they were seen is asked again: of what
-        others have taken or paused meanwhile nothing is leased, and nothing to a worker whose
-        registration has ended.
+        Nothing is leased to a worker whose registration has ended or just ends. Unless they are
+        *locked*, all else that was true when they were seen is asked again: of what others have
+        taken or paused meanwhile nothing is leased.
         """
         if not chosen:
             return ()
@@ -605,7 +609,8 @@ class Session:
             leasing = f", leased AS ({leasing}){self._counted(_CLAIMS)} SELECT * FROM leased"
         rows = await self._fetch(
             "WITH given AS (SELECT * FROM unnest($4::tid[], $5::bigint[], $6::int[])"
-            f" AS g(place, number, starts)), free AS MATERIALIZED ({_LOCKED if locked else _FREE}),"
+            f" AS g(place, number, starts)), {_LIVING},"
+            f" free AS MATERIALIZED ({_LOCKED if locked else _FREE}),"
             " renewed AS (UPDATE @workers SET expires_us = $1 + lease_us WHERE id = $2"
             " AND expires_us < $1 + lease_us - lease_us / 3 AND EXISTS (SELECT FROM free)"
             " RETURNING id)"
