@@ -304,12 +304,12 @@ class PostgresStore:
             if held is not None:
                 await session.return_unknown(worker, held)
             seen = await session.look(worker, claim, lock=session.in_block)
-            if seen.name is None:
-                return Exchanged(refused=refused, lost=True)
             due_in = seen.due_in
             if due_in == 0:
                 due_in = await session.stage()
                 seen = await session.look(worker, claim, lock=session.in_block)
+            if seen.name is None:
+                return Exchanged(refused=refused, lost=True)
             claimed: tuple[Claimed, ...] = ()
             more = False
             if claim is not None:
