@@ -137,13 +137,13 @@ BUGS = (
         (
             Edit(
                 _WORKER,
-                "        self._outbox.append(outcome)\n        if outcome.kind is not OutcomeKind.RET",
+                "        self._outbox.append(outcome)\n        if outcome.kind is not _RET",
                 "        changes, later = outcome.changes, outcome.changes.jobs\n"
                 "        if later:\n"
                 "            changes = msgspec.structs.replace(changes, jobs=())\n"
                 "            outcome = msgspec.structs.replace(outcome, changes=changes)\n"
                 "            self._late = self._loop.create_task(self._store.enqueue(later))\n"
-                "        self._outbox.append(outcome)\n        if outcome.kind is not OutcomeKind.RET",
+                "        self._outbox.append(outcome)\n        if outcome.kind is not _RET",
             ),
         ),
         ("tests/faults/test_nth_failure.py",),
