@@ -17,7 +17,7 @@ CRASH_LIMIT = 3
 """So many deaths of its process put a job aside; after a person's retry as many again."""
 
 # Every job's way, looked up once: up to Python 3.11 a member of an enum costs ten names of a module.
-_RESERVED, _RUNNING = State.RESERVED, State.RUNNING
+_RESERVED, _RUNNING, _DONE = State.RESERVED, State.RUNNING, State.COMPLETED
 _COMPLETED, _RETURNED = OutcomeKind.COMPLETED, OutcomeKind.RETURNED
 _FINAL = (
     STATES_OF[JobStatus.COMPLETED] + STATES_OF[JobStatus.FAILED] + STATES_OF[JobStatus.CANCELLED]
@@ -94,7 +94,7 @@ def record_outcome(record: JobRecord, outcome: Outcome, now: int) -> None:
             _unspend(record)
         _end(record, State.CANCELLED, now, error=outcome.reason or "cancelled")
     elif kind is _COMPLETED:
-        _end(record, State.COMPLETED, now, error=None)
+        _end(record, _DONE, now, error=None)
         record.result = outcome.result
     elif kind is OutcomeKind.FAILED:
         _end(record, State.FAILED, now, error=record.error)

@@ -9,7 +9,7 @@ import heapq
 import itertools
 import threading
 from bisect import bisect_right
-from collections import Counter, defaultdict
+from collections import Counter, defaultdict, deque
 from collections.abc import AsyncIterator, Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -75,6 +75,8 @@ from durably.store import (
 from durably.stores.blocks import Blocks
 
 RESCUE_BATCH = 500
+# Looked up once, as in `transitions`.
+_SCHEDULED, _READY, _RESERVED = State.SCHEDULED, State.READY, State.RESERVED
 
 _LaneKey = tuple[str, str, bool, int]
 """Queue, type, suspect, priority."""
@@ -111,7 +113,7 @@ class MemoryStore:
         self._jobs: dict[int, JobRecord] = {}
         self._by_id: dict[str, JobRecord] = {}
         self._unique: dict[tuple[str, str], JobRecord] = {}
-        self._lanes: defaultdict[_LaneKey, list[_Place]] = defaultdict(list)
+        self._lanes: defaultdict[_LaneKey, _Line] = defaultdict(_Line)
         self._scheduled: list[_Place] = []
         self._steps: defaultdict[str, dict[str, str]] = defaultdict(dict)
         self._workers: dict[int, _Worker] = {}
@@ -187,7 +189,7 @@ class MemoryStore:
             refused = self._record(outcomes, now)
             for lease in started:
                 record = self._jobs.get(lease.ref)
-                if transitions.owns(record, lease.token) and record.state == State.RESERVED:
+                if transitions.owns(record, lease.token) and record.state == _RESERVED:
                     self._change(record, transitions.begin, now)
             if activity is not None:
                 self._activity[worker, activity.window] = activity
@@ -271,7 +273,7 @@ class MemoryStore:
                     del self._workers[number]
             return Rescued(
                 workers=tuple(f"{other.name}:{number}" for number, other in dead),
-                ready=states[State.READY],
+                ready=states[_READY],
                 final=states[State.FAILED] + states[State.CANCELLED],
             )
 
@@ -572,9 +574,7 @@ class MemoryStore:
         """See `Store.oldest_ready`."""
         with self._transaction(writing=False) as now:
             self._stage(now)
-            ready = sorted(
-                key[:2] for key, n in self._counts.items() if n and key[2] == State.READY
-            )
+            ready = sorted(key[:2] for key, n in self._counts.items() if n and key[2] == _READY)
             lanes = tuple(Lane(queue, kind, 1) for queue, kind in ready)
             return oldest_of(lanes, self._candidates(Claim(lanes=lanes, start=1), paused=()))
 
@@ -654,18 +654,18 @@ class MemoryStore:
             return
         if before in LEASED and record.worker in self._workers:
             self._workers[record.worker].held.pop(record.seq, None)
-        if after != before or after == State.READY:
+        if after != before or after == _READY:
             self._place(record)
 
     def _place(self, record: JobRecord) -> None:
         """File a job that nobody holds under its state. Old entries of heaps are dropped when met."""
         place = (record.ready_at, record.seq)
-        if record.state == State.SCHEDULED:
+        if record.state == _SCHEDULED:
             heapq.heappush(self._scheduled, place)
             self._told.add(NoticeKind.READY)
-        elif record.state == State.READY:
+        elif record.state == _READY:
             lane = (record.queue, record.type, record.suspect, record.priority)
-            heapq.heappush(self._lanes[lane], place)
+            self._lanes[lane].add(place)
             self._told.add(NoticeKind.READY)
         else:
             self._finished.append(record.id)
@@ -719,7 +719,7 @@ class MemoryStore:
         while self._scheduled:
             ready_at, seq = self._scheduled[0]
             record = self._jobs.get(seq)
-            if record is not None and record.state == State.SCHEDULED:
+            if record is not None and record.state == _SCHEDULED:
                 if record.ready_at == ready_at and ready_at > now:
                     return (ready_at - now) / 1e6
                 if record.ready_at == ready_at:
@@ -730,12 +730,17 @@ class MemoryStore:
     def _claim(self, worker: int, me: _Worker, claim: Claim, now: int) -> tuple[Claimed, ...]:
         token, name = next(self._token), f"{me.name}:{worker}"
         claimed: list[Claimed] = []
+        came = Counter[tuple[str, str, int]]()
         for seq, start in choose(self._candidates(claim, self._paused), claim):
             record = self._jobs[seq]
-            self._change(record, transitions.claim, token, worker, name, now, start)
+            transitions.claim(record, token, worker, name, now, start)
+            came[record.queue, record.type, record.state] += 1
             me.held[seq] = record
             lease = Lease(record.id, token, seq, record.type, record.queue)
             claimed.append(Claimed(lease, msgspec.structs.replace(record)))
+        for (queue, kind, state), count in came.items():
+            self._counts[queue, kind, _READY] -= count
+            self._counts[queue, kind, state] += count
         if claimed:
             me.expires = max(me.expires, self._clock.monotonic() + me.info.lease_s)
         return tuple(claimed)
@@ -756,20 +761,20 @@ class MemoryStore:
         self, lane: Lane, number: int, suspect: bool, priority: int, aging_s: float | None
     ) -> Iterator[Candidate]:
         """A lane's jobs in order. Entries of jobs that have moved on are dropped when met."""
-        places = self._lanes.get((lane.queue, lane.type, suspect, priority))
-        while places:
-            ready_at, seq = places[0]
+        line = self._lanes.get((lane.queue, lane.type, suspect, priority))
+        while line and (place := line.first()):
+            ready_at, seq = place
             record = self._jobs.get(seq)
             if (
                 record is not None
-                and record.state == State.READY
+                and record.state == _READY
                 and record.ready_at == ready_at
                 and record.suspect is suspect
             ):
                 yield candidate(priority, ready_at, seq, number, suspect=suspect, aging_s=aging_s)
-                if record.state == State.READY:
+                if record.state == _READY:
                     return  # not taken: neither will those behind it be
-            heapq.heappop(places)
+            line.pop()
 
     def _check_versions(self, changes: Changes) -> None:
         for item in changes.records:
@@ -803,6 +808,35 @@ class MemoryStore:
         return record
 
 
+class _Line:
+    """The places of a lane, lowest first. Most come in order, and need no heap."""
+
+    __slots__ = ("_in_order", "_others")
+
+    def __init__(self) -> None:
+        self._in_order: deque[_Place] = deque()
+        self._others: list[_Place] = []
+
+    def add(self, place: _Place) -> None:
+        if self._in_order and place < self._in_order[-1]:
+            heapq.heappush(self._others, place)
+        else:
+            self._in_order.append(place)
+
+    def first(self) -> _Place | None:
+        """The lowest place; None when there is none."""
+        if self._others and (not self._in_order or self._others[0] < self._in_order[0]):
+            return self._others[0]
+        return self._in_order[0] if self._in_order else None
+
+    def pop(self) -> None:
+        """Remove what is `first`."""
+        if self._others and (not self._in_order or self._others[0] < self._in_order[0]):
+            heapq.heappop(self._others)
+        else:
+            self._in_order.popleft()
+
+
 class _Transaction:
     """One operation: gives its time, and tells of it when it has succeeded."""
 
@@ -832,7 +866,7 @@ class _NoSql:
 
 
 def _make_ready(record: JobRecord) -> None:
-    record.state = State.READY
+    record.state = _READY
 
 
 def _live(records: Iterable[JobRecord | None]) -> Iterator[JobRecord]:
