@@ -139,13 +139,17 @@ def feed(
         added, owed, last = 0, 0.0, time.monotonic()
         async with JobQueueService(url) as queue:
             while not stop.value:
-                now = time.monotonic()
-                # What could not be added in time is not added later: the rate is that of now.
-                owed = min(owed + (now - last) * min(rate.value, BATCH / TICK_S), BATCH)
+                now, per_s = time.monotonic(), rate.value
+                least = BATCH if per_s == UNBOUNDED else max(1, int(per_s * TICK_S))
+                if per_s == UNBOUNDED:
+                    owed = BATCH
+                else:
+                    # What could not be added in time is not added later: the rate is that of now.
+                    owed = min(owed + (now - last) * per_s, 5 * least)
                 last = now
                 count = min(int(owed), PENDING - (added - done.value))
-                if count < min(BATCH, rate.value * TICK_S):
-                    await asyncio.sleep(TICK_S / 5)
+                if count < least:
+                    await asyncio.sleep(0.002)
                     continue
                 await queue.add_jobs([NewJob("noop", support.PAYLOAD) for _ in range(count)])
                 added += count
