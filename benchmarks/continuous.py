@@ -141,11 +141,8 @@ def feed(
             while not stop.value:
                 now, per_s = time.monotonic(), rate.value
                 least = BATCH if per_s == UNBOUNDED else max(1, int(per_s * TICK_S))
-                if per_s == UNBOUNDED:
-                    owed = BATCH
-                else:
-                    # What could not be added in time is not added later: the rate is that of now.
-                    owed = min(owed + (now - last) * per_s, 5 * least)
+                # What could not be added in time is not added later: the rate is that of now.
+                owed = least if per_s == UNBOUNDED else min(owed + (now - last) * per_s, 5 * least)
                 last = now
                 count = min(int(owed), PENDING - (added - done.value))
                 if count < least:
