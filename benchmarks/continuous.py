@@ -28,7 +28,7 @@ SHARE = 0.7
 async def measure(url: str, *, seconds: float) -> Figures:
     """Jobs per second over all and in each sixth of the time, and the last sixth as a share of the first."""
     async with _running(url) as (done, _):
-        windows = [await _window(done, seconds / WINDOWS) for _ in range(WINDOWS)]
+        windows = [await window(done, seconds / WINDOWS) for _ in range(WINDOWS)]
     return _lasting(windows)
 
 
@@ -41,15 +41,15 @@ async def measure_pinned(url: str, *, seconds: float) -> Figures:
     """
     figures: Figures = {}
     async with _running(url) as (done, rate):
-        peak = await _window(done, seconds / 5)
+        peak = await window(done, seconds / 5)
         for name, offered in (("steady", STEADY_PER_S), ("share", peak * SHARE)):
             rate.value = offered
-            await _window(done, seconds / 15)  # what came before is done
+            await window(done, seconds / 15)  # what came before is done
             snapshot = await _old_snapshot(url)
-            windows = [await _window(done, seconds / WINDOWS) for _ in range(WINDOWS)]
+            windows = [await window(done, seconds / WINDOWS) for _ in range(WINDOWS)]
             await snapshot.close()
             rate.value = UNBOUNDED
-            *_, released = [await _window(done, seconds / 15) for _ in range(3)]
+            *_, released = [await window(done, seconds / 15) for _ in range(3)]
             lasting = _lasting(windows)
             figures |= {
                 f"{name}_offered_per_s": offered,
@@ -59,6 +59,15 @@ async def measure_pinned(url: str, *, seconds: float) -> Figures:
                 **{key: rate for key, rate in lasting.items() if key.startswith("window")},
             }
     return {"peak_per_s": peak, **figures}
+
+
+async def window(done: "Synchronized[int]", seconds: float) -> float:
+    """Jobs done per second: in *seconds*, or in the time that the first of them takes, if that is longer."""
+    before, started = done.value, time.perf_counter()
+    await asyncio.sleep(seconds)
+    while done.value == before:
+        await asyncio.sleep(0.001)
+    return (done.value - before) / (time.perf_counter() - started)
 
 
 def _lasting(windows: list[float]) -> Figures:
@@ -94,12 +103,6 @@ async def _running(
     stop.value = 1
     for process in processes:
         await asyncio.to_thread(process.join)
-
-
-async def _window(done: "Synchronized[int]", seconds: float) -> float:
-    before, started = done.value, time.perf_counter()
-    await asyncio.sleep(seconds)
-    return (done.value - before) / (time.perf_counter() - started)
 
 
 async def _old_snapshot(url: str) -> Any:

@@ -1,5 +1,6 @@
 """The benchmarks run; what they measure is not judged here."""
 
+import asyncio
 import json
 import subprocess
 import sys
@@ -7,6 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from benchmarks import support
+from benchmarks.continuous import window
 from benchmarks.peers.protocol import SETTLER, Tally
 from benchmarks.run import MEASURES, SIZES, WHERE
 from tests.postgres import binaries
@@ -43,6 +46,18 @@ def test_every_question_is_answered_for_every_store(tmp_path: Path, store: str) 
             assert values["min"] <= values["median"] <= values["max"], figure
     assert {"commit", "python", "sqlite", "postgres", "cores"} <= set(result["machine"])
     assert result["settings"]["size"] == "smoke"
+
+
+async def test_a_rate_is_that_of_at_least_one_job() -> None:
+    """A pause of the machine longer than the time asked for is measured, not taken for a rate of none."""
+    done = support.processes.Value("q", 7, lock=False)
+    measuring = asyncio.create_task(window(done, seconds=0))
+    for _ in range(20):
+        await asyncio.sleep(0)
+    assert not measuring.done()
+
+    done.value += 1
+    assert await measuring > 0
 
 
 def test_every_size_names_every_question() -> None:
