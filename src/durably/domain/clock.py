@@ -5,6 +5,7 @@ import threading
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Protocol
 
 _BOOTTIME = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
@@ -46,9 +47,8 @@ class SystemClock:
         """Microseconds since 1970-01-01 UTC."""
         return time.time_ns() // 1000
 
-    def monotonic(self) -> float:
-        """CLOCK_BOOTTIME where present (it counts suspend), else CLOCK_MONOTONIC; seconds."""
-        return time.clock_gettime(_BOOTTIME)
+    monotonic = staticmethod(partial(time.clock_gettime, _BOOTTIME))
+    """CLOCK_BOOTTIME where present (it counts suspend), else CLOCK_MONOTONIC; seconds."""
 
     async def wait(self, event: asyncio.Event, timeout: float | None) -> bool:
         """Wait until *event* is set, at most *timeout* seconds."""

@@ -246,8 +246,8 @@ class AttemptWrites:
     """What one attempt writes before its outcome, always under its lease."""
 
     __slots__ = (
-        *("lease", "interrupted", "completed", "_now", "_started_at"),
-        *("_store", "_drafter", "_changes", "_steps", "_step_locks", "_unsettled", "_completing"),
+        *("lease", "interrupted", "completed", "unsettled", "_now", "_started_at"),
+        *("_store", "_drafter", "_changes", "_steps", "_step_locks", "_completing"),
     )
 
     def __init__(
@@ -259,14 +259,14 @@ class AttemptWrites:
         self.interrupted = False
         self.completed: Outcome | None = None
         """Set once `complete` has recorded the outcome."""
+        self.unsettled: tuple[Outcome, Changes] | None = None
+        """The outcome left to a transaction of the handler's, and the changes before it."""
         self._store = store
         self._drafter = drafter
         # Most handlers need none of what follows.
         self._changes: Changeset | None = None
         self._steps: dict[str, Any] | None = None
         self._step_locks: dict[str, asyncio.Lock] | None = None
-        self._unsettled: tuple[Outcome, Changes] | None = None
-        """The outcome left to a transaction of the handler's, and the changes before it."""
         self._completing = False
 
     def ran_s(self) -> float:
@@ -274,14 +274,9 @@ class AttemptWrites:
         return self._now() - self._started_at
 
     @property
-    def unsettled(self) -> bool:
-        """Whether `settle` has something to learn."""
-        return self._unsettled is not None
-
-    @property
     def open_changes(self) -> Changeset:
         """What commits with the outcome, unless it has been: what came after would be lost."""
-        if self.completed is not None or self._unsettled is not None:
+        if self.completed is not None or self.unsettled is not None:
             raise LeaseLostError(f"job {self.lease.job_id} has already been completed")
         if self._changes is None:
             self._changes = Changeset(self._drafter)
@@ -350,9 +345,9 @@ class AttemptWrites:
         Raises:
             RuntimeError: it has not.
         """
-        if self._unsettled is None:
+        if self.unsettled is None:
             return
-        (outcome, before), self._unsettled = self._unsettled, None
+        (outcome, before), self.unsettled = self.unsettled, None
         committed = False
         try:
             job = await self._store.get(self.lease.job_id)
@@ -399,4 +394,4 @@ class AttemptWrites:
         if connection is None:
             self.completed = finish()
         else:
-            self._unsettled = finish(), before
+            self.unsettled = finish(), before

@@ -4,7 +4,7 @@ import asyncio
 import logging
 import os
 import platform
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Sequence
 from random import Random
 from typing import NamedTuple
@@ -16,7 +16,7 @@ from durably.domain.errors import StoreError
 from durably.domain.outcome import Lease, Outcome, OutcomeKind
 from durably.engine.drafts import Drafter
 from durably.engine.executor import Attempt, Interruption, Surroundings
-from durably.engine.handlers import Handlers
+from durably.engine.handlers import Handler, Handlers
 from durably.engine.health import Pulse
 from durably.engine.heartbeat import Heartbeat
 from durably.engine.pace import Figures, Pace
@@ -34,6 +34,7 @@ START_RECORDED_AFTER_S = 0.05
 """A handler of a job claimed ahead that ends sooner is recorded with its end only."""
 CANCEL_GRACE_S = 1.0
 """How long a cancelled handler may take to end at shutdown."""
+_UNLIMITED = 1_000_000
 _RETURNED, _LEASE_LOST = OutcomeKind.RETURNED, Interruption.LEASE_LOST
 _FINAL = (OutcomeKind.COMPLETED, OutcomeKind.FAILED, OutcomeKind.CANCELLED)
 
@@ -97,7 +98,7 @@ class Worker:
             waits=self._waits,
         )
         self._wake = asyncio.Event()
-        self._round = asyncio.Condition()
+        self._round = asyncio.Event()
         self._rounds = 0
         self._in_flight = False
         self._ahead: deque[_Ahead] = deque()
@@ -197,8 +198,8 @@ class Worker:
         last = self._rounds + (2 if self._in_flight else 1)
         self._ask = True
         self._wake.set()
-        async with self._round:
-            await self._round.wait_for(lambda: self._rounds >= last or self._task.done())
+        while self._rounds < last and not self._task.done():
+            await self._round.wait()
 
     async def record_starts(self) -> None:
         """Until every handler that has started is known to have in the store."""
@@ -275,7 +276,7 @@ class Worker:
             # Also when an event loop that closes cancels it: `flush` must not wait for ever. No
             # flush waits for more than two rounds.
             self._rounds += 2
-            await self._end_round()
+            self._end_round()
 
     async def _exchange_until_ending(self) -> None:
         while not self._ending.is_set():
@@ -293,11 +294,13 @@ class Worker:
                 else:
                     _log.exception("the worker stumbled; it goes on")
                 self._unsure = self._ask = self._announce = True
-                await self._end_round()
+                self._end_round()
                 await self._clock.wait(self._ending, pause)
                 self._wake.set()
             else:
-                await self._end_round()
+                self._end_round()
+                if not self._wake.is_set():
+                    await asyncio.sleep(0)  # what has been claimed begins first
 
     async def _work_off(self) -> None:
         """Let handlers that return at once do what is at hand, if an exchange takes far longer.
@@ -305,17 +308,19 @@ class Worker:
         What it tells and takes is settled when it begins, and beside other processes it waits long
         for its turn: of those the one that asked with half of its work done would take the less.
         """
+        if not self._ahead:
+            return
         until = self._clock.monotonic() + self._pace.patience_s
         while (  # noqa: ASYNC110  # there is nothing to wait for: the slots need turns
             self._ahead and not self._slots.running and self._clock.monotonic() < until
         ):
             await asyncio.sleep(0)
 
-    async def _end_round(self) -> None:
+    def _end_round(self) -> None:
         self._in_flight = False
         self._rounds += 1
-        async with self._round:
-            self._round.notify_all()
+        self._round.set()
+        self._round.clear()
 
     def _patience(self) -> float:
         """Seconds to wait for a wake-up."""
@@ -357,7 +362,7 @@ class Worker:
                 self._id,
                 outcomes=outcomes,
                 started=[attempt.lease for attempt in begun],
-                held=self._held(outcomes) if unsure else None,
+                held=[*self._held(), *(o.lease for o in outcomes)] if unsure else None,
                 claim=claim,
                 activity=activity,
             )
@@ -402,12 +407,11 @@ class Worker:
         if not self._slots.running and not self._ahead:
             self._heartbeat.idle()
 
-    def _held(self, outcomes: list[Outcome]) -> list[Lease]:
-        """Every lease known here: after a lost reply the store takes back any other."""
+    def _held(self) -> list[Lease]:
+        """What runs or waits here."""
         return [
             *(attempt.lease for attempt in self._slots.running),
             *(ahead.claimed.lease for ahead in self._ahead),
-            *(outcome.lease for outcome in outcomes),
         ]
 
     # Claiming
@@ -425,12 +429,11 @@ class Worker:
                 reserve = max(1, reserve)
         if free + reserve < 1:
             return None
-        held = Counter(a.lease.type for a in self._slots.running)
-        held.update(ahead.claimed.lease.type for ahead in self._ahead)
+        held = [lease.type for lease in self._held()]
         lanes = tuple(
             Lane(queue, handler.type, limit)
             for handler in self._handlers.all()
-            if (limit := self._limit(handler.max_concurrency, held[handler.type])) > 0
+            if (limit := self._limit(handler, held)) > 0
             for queue in self._queues
         )
         if not lanes:
@@ -440,8 +443,10 @@ class Worker:
             lanes=lanes, start=free, reserve=reserve, suspects=suspects, aging_s=self._aging
         )
 
-    def _limit(self, most: int | None, held: int) -> int:
-        return 1_000_000 if most is None else most - held
+    def _limit(self, handler: Handler, held: list[str]) -> int:
+        """How many more jobs of the handler's type may be here, beside those of the types *held*."""
+        most = handler.max_concurrency
+        return _UNLIMITED if most is None else most - held.count(handler.type)
 
     def _free(self) -> int:
         """Slots that nothing runs in and that nothing claimed will take."""
@@ -472,6 +477,8 @@ class Worker:
 
         All of it: a part would let younger jobs start before older ones.
         """
+        if not self._ahead:
+            return
         now = self._clock.monotonic()
         if any(ahead.until <= now for ahead in self._ahead):
             self._return_ahead(self._ahead)

@@ -33,7 +33,6 @@ from durably.domain.job import (
     STATES_OF,
     Draft,
     Job,
-    JobPriority,
     JobRecord,
     JobStatus,
     Progress,
@@ -78,8 +77,8 @@ RESCUE_BATCH = 500
 # Looked up once, as in `transitions`.
 _SCHEDULED, _READY, _RESERVED = State.SCHEDULED, State.READY, State.RESERVED
 
-_LaneKey = tuple[str, str, bool, int]
-"""Queue, type, suspect, priority."""
+_Level = tuple[bool, int]
+"""Suspect, priority."""
 _Place = tuple[int, int]
 """When a job became ready and its sequence number: its place in the lane."""
 
@@ -105,6 +104,7 @@ class MemoryStore:
     def __init__(self, *, clock: Clock | None = None) -> None:
         self._clock = clock or SystemClock()
         self._lock = threading.RLock()
+        self._operation = _Transaction(self._lock, self._clock, self._tell_later)
         self._opened = 0
         self._listeners: list[Callable[[Notice], None]] = []
         self._seq = itertools.count(1)
@@ -113,7 +113,9 @@ class MemoryStore:
         self._jobs: dict[int, JobRecord] = {}
         self._by_id: dict[str, JobRecord] = {}
         self._unique: dict[tuple[str, str], JobRecord] = {}
-        self._lanes: defaultdict[_LaneKey, _Line] = defaultdict(_Line)
+        self._lanes: defaultdict[tuple[str, str], defaultdict[_Level, _Line]]
+        self._lanes = defaultdict(lambda: defaultdict(_Line))
+        """By queue and type."""
         self._scheduled: list[_Place] = []
         self._steps: defaultdict[str, dict[str, str]] = defaultdict(dict)
         self._workers: dict[int, _Worker] = {}
@@ -602,7 +604,7 @@ class MemoryStore:
             # Where there is SQL such a write would wait for its own block: the same program must
             # have the same results here.
             raise StoreBusyError("inside complete() nothing else may be written; use its `tx`")
-        return _Transaction(self._lock, self._clock, self._tell_later)
+        return self._operation
 
     def _tell_later(self) -> None:
         """Listeners hear of it after the operation has returned, as with every other store."""
@@ -664,8 +666,8 @@ class MemoryStore:
             heapq.heappush(self._scheduled, place)
             self._told.add(NoticeKind.READY)
         elif record.state == _READY:
-            lane = (record.queue, record.type, record.suspect, record.priority)
-            self._lanes[lane].add(place)
+            lane = self._lanes[record.queue, record.type]
+            lane[record.suspect, record.priority].add(place)
             self._told.add(NoticeKind.READY)
         else:
             self._finished.append(record.id)
@@ -730,7 +732,7 @@ class MemoryStore:
     def _claim(self, worker: int, me: _Worker, claim: Claim, now: int) -> tuple[Claimed, ...]:
         token, name = next(self._token), f"{me.name}:{worker}"
         claimed: list[Claimed] = []
-        came = Counter[tuple[str, str, int]]()
+        came: defaultdict[tuple[str, str, int], int] = defaultdict(int)
         for seq, start in choose(self._candidates(claim, self._paused), claim):
             record = self._jobs[seq]
             transitions.claim(record, token, worker, name, now, start)
@@ -746,23 +748,22 @@ class MemoryStore:
         return tuple(claimed)
 
     def _candidates(self, claim: Claim, paused: Collection[str]) -> Iterator[Candidate]:
-        """Merge the lanes by their heads."""
+        """Merge the lines by their heads."""
         return heapq.merge(
             *(
-                self._lane(lane, number, suspect, priority, claim.aging_s)
+                self._in_order(line, number, suspect, priority, claim.aging_s)
                 for number, lane in enumerate(claim.lanes)
                 if lane.queue not in paused
-                for suspect in ((False, True) if claim.suspects else (False,))
-                for priority in JobPriority
+                for (suspect, priority), line in self._lanes[lane.queue, lane.type].items()
+                if line and (claim.suspects or not suspect)
             )
         )
 
-    def _lane(
-        self, lane: Lane, number: int, suspect: bool, priority: int, aging_s: float | None
+    def _in_order(
+        self, line: "_Line", number: int, suspect: bool, priority: int, aging_s: float | None
     ) -> Iterator[Candidate]:
-        """A lane's jobs in order. Entries of jobs that have moved on are dropped when met."""
-        line = self._lanes.get((lane.queue, lane.type, suspect, priority))
-        while line and (place := line.first()):
+        """A line's jobs in order. Entries of jobs that have moved on are dropped when met."""
+        while place := line.first():
             ready_at, seq = place
             record = self._jobs.get(seq)
             if (
@@ -797,9 +798,11 @@ class MemoryStore:
             self._told.add(NoticeKind.EVENTS)
         for draft in changes.jobs:
             self._insert(draft, now, parent)
-        for record in _live(self._by_id.get(job_id) for job_id in changes.cancel):
-            self._change(record, transitions.request_cancel, now)
-            self._told.add(NoticeKind.CONTROL)
+        for job_id in changes.cancel:
+            record = self._by_id.get(job_id)
+            if record is not None and not transitions.is_final(record):
+                self._change(record, transitions.request_cancel, now)
+                self._told.add(NoticeKind.CONTROL)
 
     def _known(self, job_id: str) -> JobRecord:
         record = self._by_id.get(job_id)
@@ -809,13 +812,16 @@ class MemoryStore:
 
 
 class _Line:
-    """The places of a lane, lowest first. Most come in order, and need no heap."""
+    """The places of one lane and priority, lowest first. Most come in order, and need no heap."""
 
     __slots__ = ("_in_order", "_others")
 
     def __init__(self) -> None:
         self._in_order: deque[_Place] = deque()
         self._others: list[_Place] = []
+
+    def __len__(self) -> int:
+        return len(self._in_order) + len(self._others)
 
     def add(self, place: _Place) -> None:
         if self._in_order and place < self._in_order[-1]:
@@ -867,10 +873,6 @@ class _NoSql:
 
 def _make_ready(record: JobRecord) -> None:
     record.state = _READY
-
-
-def _live(records: Iterable[JobRecord | None]) -> Iterator[JobRecord]:
-    return (r for r in records if r is not None and not transitions.is_final(r))
 
 
 def _listing_place(record: JobRecord) -> tuple[int, int]:
