@@ -27,6 +27,7 @@ PEERS = (
     Entry("pgqueuer", "memory", "pgqueuer:Memory", 10_000),
     Entry("durably", "sqlite", "durably:Durably", 40_000, own=True),
     Entry("huey", "sqlite", "huey:Sqlite", 4_000, bulk=False, concurrent=False),
+    Entry("litequeue", "sqlite", "litequeue:Done", 6_000, bulk=False, concurrent=False),
     Entry("persist-queue", "sqlite", "persist_queue:Acked", 3_000, bulk=False, concurrent=False),
     Entry("durably", "postgres", "durably:Durably", 40_000, lasting=True, own=True),
     Entry(
