@@ -68,17 +68,26 @@ def measure(entry: Entry, trial: Trial, scale: float) -> Figures:
 
 
 def _latencies(trial: Trial, scale: float) -> list[float]:
-    """From adding in one process to the start in another, on an idle queue."""
+    """From adding in one process to the start in another, on an idle queue.
+
+    One job comes before: a worker that has just begun may look for jobs of dead ones first.
+    """
     jobs = max(20, int(STAMPED * scale))
     trial.renew()
     with trial.workers(1):
         trial.tally.go()
+        trial.do("single", 1)
+        _wait_for_jobs(trial, 1)
         trial.do("slowly", jobs)
-        # A peer may look for work as seldom as each ten seconds.
-        deadline = time.monotonic() + PATIENCE_S
-        while trial.tally.done < jobs and time.monotonic() < deadline:
-            time.sleep(0.01)
+        _wait_for_jobs(trial, 1 + jobs)
     return trial.tally.latencies()
+
+
+def _wait_for_jobs(trial: Trial, jobs: int) -> None:
+    """Until so many have begun. A peer may look for work as seldom as each ten seconds."""
+    deadline = time.monotonic() + PATIENCE_S
+    while trial.tally.done < jobs and time.monotonic() < deadline:
+        time.sleep(0.01)
 
 
 def _drained(trial: Trial, workers: int, jobs: int) -> Figures:
